@@ -20,7 +20,8 @@
 //!   the parent made, run in the parent only.
 //! - **No timeout by default.** `timeout`, `busy_timeout` and `start_timeout` are off, the first as
 //!   in the original: without them a child that hangs is not ended.
-//! - **No status page.**
+//! - **No holder by default.** When the parent is killed, the children finish their connections and
+//!   leave, and nothing starts another parent: that takes the feature `holder`, or a supervisor.
 //!
 //! The file `docs/limits.md` has the whole list, `docs/platform.md` what is asked of the kernel,
 //! `docs/handlers.md` a table of all hooks, `docs/porting.md` Perl and Rust side by side, and
@@ -47,11 +48,11 @@
 //! ```
 //!
 //! [`PreFork::builder`] takes a server object: [`TcpServer`], [`UnixServer`], [`InetdServer`], which
-//! runs a program for each connection, [`ExecServer`], whose children are programs, or your own [`ChildServer`]. A connection is served by a function, as
-//! here, or by an object with handlers ([`servers::conn`]). [`Builder::start`] opens the socket and
-//! forks nothing; [`PreFork::run`] does the rest and returns when the server has shut down, in the
-//! parent only. A program with its own event loop, or with several servers, calls [`PreFork::turn`]
-//! instead.
+//! runs a program for each connection, [`ExecServer`], whose children are programs, or your own
+//! [`ChildServer`]. A connection is served by a function, as here, or by an object with handlers
+//! ([`servers::conn`]). [`Builder::start`] opens the socket and forks nothing; [`PreFork::run`] does
+//! the rest and returns when the server has shut down, in the parent only. A program with its own
+//! event loop, or with several servers, calls [`PreFork::turn`] instead.
 //!
 //! # The flow of a server
 //!
@@ -142,6 +143,8 @@
 //! | `stacks` | [`Death::stack`]: where a child that is over its time was stuck, with functions, files and lines. Linux on x86-64 and AArch64; elsewhere it has no effect. Build with `debug = "line-tables-only"` |
 //! | `status` | `Builder::status`: a page, JSON, metrics and probes by HTTP, from a process beside the children |
 //! | `config` | `settings`: attributes, listeners and confinement from a TOML file, the environment and flags |
+//! | `holder` | `Builder::holder`: a small process above the parent, which starts another parent when that is killed. Linux only |
+//! | `proxy-protocol` | `servers::proxy`: the client's address as a proxy tells it, in the PROXY protocol |
 //! | `cli` | the command `prefork`, which runs any program: see `docs/command.md` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -175,6 +178,7 @@ pub use self::core::{
     stack::Frame,
     states::{DOCUMENTED_STATES, States, WatchId},
     time::Time,
+    upgrade::UpgradeFailure,
     wire::{COMM_ACK, COMM_BUSY, COMM_NOT_BUSY, CommWords, Line, Output, Word},
 };
 pub use hooks::{ChildServer, DefaultHooks, PreForkHooks, Start, comm::Comm, defaults};

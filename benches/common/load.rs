@@ -1,6 +1,9 @@
 //! The load: one process with epoll that allocates nothing per request; a closed loop for
 //! throughput, a fixed arrival rate for latency. Of the servers it knows only the port.
 
+mod latencies;
+
+use self::latencies::Latencies;
 use super::{
     numbers, proc, servers,
     wire::{BODY, LAST_REQUEST, REQUEST, signature},
@@ -185,44 +188,6 @@ pub(crate) fn play(role: &[&str]) {
         proc::cpu(std::process::id()) - cpu,
         served.iter().filter(|count| **count > 0).count(),
     );
-}
-
-/// Latencies in microseconds, counted; nothing is allocated while the load runs.
-struct Latencies {
-    counts: Vec<u32>,
-    total: u64,
-}
-
-impl Latencies {
-    const LONGEST: usize = 1 << 22;
-
-    fn new() -> Self {
-        Self {
-            counts: vec![0; Self::LONGEST],
-            total: 0,
-        }
-    }
-
-    fn forget(&mut self) {
-        self.counts.fill(0);
-        self.total = 0;
-    }
-
-    fn note(&mut self, latency: Duration) {
-        let micros = usize::try_from(latency.as_micros()).unwrap_or(usize::MAX);
-        self.counts[micros.min(Self::LONGEST - 1)] += 1;
-        self.total += 1;
-    }
-
-    fn quantile(&self, share: f64) -> usize {
-        let wanted = ((self.total as f64 * share) as u64).min(self.total.saturating_sub(1));
-        let mut seen = 0;
-        let reaches = |&count: &u32| {
-            seen += u64::from(count);
-            seen > wanted
-        };
-        self.counts.iter().position(reaches).unwrap_or(0)
-    }
 }
 
 /// A client: one connection at a time, again and again.

@@ -187,8 +187,10 @@ impl Access {
         self
     }
 
-    /// Allows processes of this group, at a UNIX socket. It is the process's group, not one of its
-    /// supplementary ones. A process must be allowed by its user as well, if any user is.
+    /// Allows processes of this group, at a UNIX socket.
+    ///
+    /// It is the process's group, not one of its supplementary ones. A process must be allowed by
+    /// its user as well, if any user is.
     #[must_use]
     pub fn allow_group(mut self, gid: u32) -> Self {
         self.groups.allowed.push(gid);

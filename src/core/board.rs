@@ -27,7 +27,7 @@ use super::metrics::MetricNumbers;
 use super::{metrics::Metric, queue_times::QueueTimes, time::Time};
 use std::{fmt, rc::Rc};
 
-/// A look at a board, for the monitor. The values are in range, and may still be lies.
+/// A look at a board, for the monitor. The values are in range, and may still be wrong.
 pub(crate) trait View: fmt::Debug {
     /// What the slot says of its child; the default where there is no such slot.
     fn notes(&self, slot: usize, now: Time) -> SlotNotes;

@@ -242,7 +242,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever was measured: with nobody starting, somebody may start.
+        /// Whatever was measured: if no child is starting, one may start.
         #[test]
         fn it_never_holds_all_back(
             starts in proptest::collection::vec((0_u64..9_000, 0_u64..9_000, 0_u64..9_000), 0..20),

@@ -44,18 +44,21 @@ pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum State {
-    /// Forked; no word has come yet. Counts as spare, so that a slow start does not cause a second
-    /// fork.
+    /// Forked; no word has come yet.
+    ///
+    /// Counts as spare, so that a slow start does not cause a second fork.
     Starting,
     /// Waiting for a connection.
     Free,
     /// Serving a connection.
     Busy,
-    /// Kept for the time when all others are busy: see the attribute `reserved_shedder`. It is not
-    /// spare, and its words do not change its state.
+    /// Kept for the time when all others are busy (attribute `reserved_shedder`).
+    ///
+    /// It is not spare, and its words do not change its state.
     Reserved,
-    /// Told to stop, not reaped yet. It is not spare, its words do not change its state, and it
-    /// still counts for `max_clients`.
+    /// Told to stop, not reaped yet.
+    ///
+    /// It is not spare, its words do not change its state, and it still counts for `max_clients`.
     Retiring,
 }
 
@@ -166,20 +169,24 @@ impl Child {
         self.last_ack
     }
 
-    /// The number of the reload before which it was forked, modulo 2^32: 0 until the first.
+    /// The number of the reload before which it was forked, modulo 2^32.
+    ///
+    /// It is 0 until the first.
     ///
     /// After a reload that has failed, the children that stay count as those of a later one.
     pub fn epoch(&self) -> u32 {
         self.epoch
     }
 
-    /// Whether it is to be replaced, because of a limit or because a hook or the child wanted it.
+    /// Whether it is to be replaced: at a limit, or because a hook or the child asked.
     pub fn is_due(&self) -> bool {
         self.flags.contains(ChildFlags::DUE)
     }
 
     /// Its private memory in bytes when it was last looked at: see
-    /// [`max_memory`](crate::Monitor::max_memory). `None` if it was not.
+    /// [`max_memory`](crate::Monitor::max_memory).
+    ///
+    /// `None` if it was not.
     pub fn private_memory(&self) -> Option<u64> {
         self.private_memory
     }
@@ -242,7 +249,7 @@ impl Child {
     }
 
     /// How many connections it has taken until `now`, for a sum over all children: by its notes, if it
-    /// notes any that can be true. By its words, which may be heard twice, it may be one more.
+    /// notes any that can be true. By its words, which may be counted twice, it may be one more.
     pub(crate) fn taken_by(&self, now: Time) -> u64 {
         match believable(self.noted_requests, self.start_time, now) {
             0 => self.said_requests,

@@ -24,7 +24,9 @@ pub enum CommChannel {
     /// On its stdout, between the lines that it prints, as documented.
     #[default]
     Stdout,
-    /// On a pipe of their own, for handlers that print untrusted text: stdout carries no words.
+    /// On a pipe of their own: stdout carries no words.
+    ///
+    /// For handlers that print untrusted text.
     Private,
 }
 
@@ -150,9 +152,9 @@ macro_rules! with_attributes {
             /// that takes longer is told to stop, whether it sends ACKs or not, and no matter who
             /// causes the delay; SIGKILL follows after `kill_timeout`.
             /// [`Conn::extend`](crate::servers::Conn::extend) gives more time to the connection in
-            /// hand. Zero turns the limit off. For a program that [`ExecServer`](crate::ExecServer)
-            /// runs, and for a child beyond the `max_clients` of the start, a connection lasts from
-            /// BUSY to NOT_BUSY.
+            /// hand. Zero turns the limit off. For a program that
+            /// [`ExecServer`](crate::ExecServer) runs, and for a child beyond the `max_clients` of
+            /// the start, a connection lasts from BUSY to NOT_BUSY.
             busy_timeout, set_busy_timeout: Duration = Duration::ZERO => {
                 unit: "time",
                 normalised: "never",
@@ -212,7 +214,8 @@ macro_rules! with_attributes {
             ///
             /// A child is replaced in a reload, at a limit, and when a hook wants it. Its successor
             /// is forked first, and the child is told to stop when the successor is ready. With
-            /// `max_clients` children there is no room for that, and a child goes first.
+            /// `max_clients` children there is no room for that, and a child goes first. One that serves
+            /// its client for more than a second then does not count any longer.
             replace_at_once, set_replace_at_once: usize = 0 => {
                 unit: "children",
                 normalised: "0 means a tenth of the children, at least 1",
@@ -258,7 +261,7 @@ macro_rules! with_attributes {
             /// It then takes those connections from the queue that are too old to be served, so
             /// that the others lose no time with them: see
             /// [`max_queue_age`](crate::servers::StreamServer::max_queue_age), without which there
-            /// is no such child. It serves nobody. It counts for `max_clients`, is forked when three
+            /// is no such child. It serves no client. It counts for `max_clients`, is forked when three
             /// quarters of that are there, and waits without any cost until all others are busy.
             reserved_shedder, set_reserved_shedder: bool = false => {
                 unit: "true or false",
@@ -311,7 +314,7 @@ macro_rules! with_attributes {
             ///
             /// While many words come, the parent looks at shared memory every 2 to 20 ms, and the
             /// child notes its words there instead of printing them. However often the child has
-            /// turned busy and free between two looks, the parent then hears one BUSY and one
+            /// turned busy and free between two looks, the parent then gets one BUSY and one
             /// NOT_BUSY, after the lines that the child has printed meanwhile. Off prints a
             /// NOT_BUSY and a BUSY for every connection.
             coalesce_words, set_coalesce_words: bool = true => {
@@ -360,8 +363,7 @@ macro_rules! with_attributes {
                 read: "in the parent, at the start",
                 takes_effect: AtStart
             };
-            /// How long the server goes on unchanged after a signal to stop, before the stop
-            /// begins.
+            /// The time from a signal to stop until the stop begins.
             ///
             /// In this time a load balancer can learn that the server is about to stop: observers
             /// are told [`Event::StopAnnounced`](crate::Event::StopAnnounced), and
@@ -385,7 +387,7 @@ macro_rules! with_attributes {
             /// system call a change. On other systems nothing is shown.
             process_title, set_process_title: Option<String> as Option<String> = None => {
                 unit: "text, or none",
-                normalised: "never; control characters are shown as `?`, 40 bytes at the most",
+                normalised: "never; control characters are shown as `?`, 40 bytes at most",
                 read: "in the parent, at each turn; in the child, at its fork",
                 takes_effect: AtNextFork
             };

@@ -176,8 +176,10 @@ impl Confinement {
         Self::default()
     }
 
-    /// Makes each child the leader of a session, without a terminal. Not for a server whose children
-    /// lead process groups ([`own_group`](crate::ChildServer::own_group)), as those of an `ExecServer` do.
+    /// Makes each child the leader of a session, without a terminal.
+    ///
+    /// Not for a server whose children lead process groups
+    /// ([`own_group`](crate::ChildServer::own_group)), as those of an `ExecServer` do.
     pub fn session(mut self) -> Self {
         self.leads = Some(ConfinementStep::Session);
         self
@@ -202,7 +204,9 @@ impl Confinement {
         self
     }
 
-    /// Sets how likely the kernel is to kill a child when memory runs out, -1000 to 1000. Linux.
+    /// Sets how likely the kernel kills a child when memory runs out: -1000 to 1000.
+    ///
+    /// Linux.
     pub fn oom_score_adj(mut self, score: i32) -> Self {
         self.oom_score_adj = Some(score);
         self
@@ -214,8 +218,9 @@ impl Confinement {
         self
     }
 
-    /// Makes a directory, with an absolute path, the root of all paths. It is the current directory
-    /// as well, unless there is a [`directory`](Self::directory).
+    /// Makes a directory, with an absolute path, the root of all paths.
+    ///
+    /// It is the current directory as well, unless there is a [`directory`](Self::directory).
     ///
     /// `/proc` and `/dev` are not inside of it unless they are mounted there; the crate itself needs
     /// neither. A descriptor of a directory outside, opened by the program before, leads out again.
@@ -224,14 +229,17 @@ impl Confinement {
         self
     }
 
-    /// Sets the current directory: an absolute path, inside of the chroot if there is one.
+    /// Sets the current directory: an absolute path.
+    ///
+    /// It is inside of the chroot if there is one.
     pub fn directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.directory = Some(path.into());
         self
     }
 
-    /// Sets the supplementary groups, by name or number. Default: none with a [`user`](Self::user),
-    /// and those of the parent without.
+    /// Sets the supplementary groups, by name or number.
+    ///
+    /// Default: none with a [`user`](Self::user), and those of the parent without.
     pub fn supplementary_groups<G: Into<String>>(
         mut self,
         groups: impl IntoIterator<Item = G>,
@@ -246,7 +254,9 @@ impl Confinement {
         self
     }
 
-    /// Takes all capabilities but those named, as in `net_raw`, out of the bounding set. Linux.
+    /// Takes all capabilities but those named out of the bounding set.
+    ///
+    /// A name is `net_raw`, for example. Linux.
     ///
     /// Programs that the child executes cannot get them again. A child that stays root has its own
     /// until it executes a program.
@@ -264,7 +274,9 @@ impl Confinement {
         self
     }
 
-    /// Has programs that the child executes gain no privileges: set-user-ID bits do nothing. Linux.
+    /// Has programs that the child executes gain no privileges.
+    ///
+    /// Set-user-ID bits do nothing then. Linux.
     pub fn no_new_privs(mut self) -> Self {
         self.no_new_privs = true;
         self

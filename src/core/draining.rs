@@ -11,7 +11,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// What a child that is told to leave does with the clients that are queued.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum QueuedClients {
-    /// It serves them first: in a shutdown nobody comes after it.
+    /// It serves them first: in a shutdown no child comes after it.
     Serve,
     /// It looks once, since the kernel may have woken it and no other child for a client. With more
     /// clients than children the queue is never empty, and a child that served it would stay.

@@ -11,8 +11,9 @@ use std::{fmt, time::Duration};
 /// For how long connections are counted at least, for a rate.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// How loaded a server is: the value of the header
-/// [`endpoint-load-metrics`](Self::HEADER) of an answer.
+/// How loaded a server is, as a header of an answer tells it.
+///
+/// The header is [`endpoint-load-metrics`](Self::HEADER).
 ///
 /// A balancer that knows ORCA, such as Envoy with `client_side_weighted_round_robin`, gives servers
 /// that are less loaded more requests. [`Conn::endpoint_load`](crate::servers::Conn::endpoint_load)
@@ -30,15 +31,16 @@ const WINDOW: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct EndpointLoad {
-    /// The share of the children that can be (`max_clients`) that have a connection in hand: 0 to 1.
+    /// The share of `max_clients` children that have a connection in hand: 0 to 1.
     ///
     /// It is told both as `application_utilization` and, for balancers that know only that, as
     /// `cpu_utilization`: a preforking server is full when its children are, whatever the processor
     /// does.
     pub utilization: f64,
-    /// How many connections a second all children have taken lately, told as `rps_fractional`;
-    /// `None` if that is not known yet. A server that answers many requests on a connection should
-    /// put its own number here.
+    /// How many connections a second all children have taken lately.
+    ///
+    /// It is told as `rps_fractional`; `None` if it is not known yet. A server that answers many
+    /// requests on a connection should put its own number here.
     pub rps: Option<f64>,
 }
 

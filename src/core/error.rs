@@ -140,8 +140,9 @@ impl fmt::Display for Operation {
     }
 }
 
-/// An operation, its object and the reason of the failure: `bind 127.0.0.1:80: permission denied
-/// (os error 13)`.
+/// An operation, its object and the reason of the failure.
+///
+/// For example `bind 127.0.0.1:80: permission denied (os error 13)`.
 ///
 /// It converts into an [`io::Error`] of the same kind and back without loss, so a
 /// [`ChildServer`](crate::ChildServer) can return it in an `io::Result`.
@@ -252,9 +253,18 @@ impl From<Error> for io::Error {
 
 /// A copy of an error that is lent to a hook and needed after the call.
 pub(crate) fn copy(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(number) => io::Error::from_raw_os_error(number),
-        None => io::Error::new(error.kind(), error.to_string()),
+    let typed = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match (typed, error.raw_os_error()) {
+        (
+            Some(Error {
+                operation,
+                object,
+                source,
+            }),
+            _,
+        ) => Error::new(*operation, object.clone(), copy(source)).into(),
+        (None, Some(number)) => io::Error::from_raw_os_error(number),
+        (None, None) => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
@@ -306,6 +316,18 @@ mod tests {
         );
         let bare = Error::new(Operation::Poll, "", io::Error::other("EIO happened"));
         assert_eq!(bare.to_string(), "poll: EIO happened");
+    }
+
+    #[test]
+    fn a_copy_has_operation_object_and_reason_as_well() {
+        let copied = copy(&Error::new(Operation::Accept, "127.0.0.1:80", denied()).into());
+        let error = Error::new(Operation::Start, "server", copied);
+        assert_eq!(error.operation(), Operation::Accept);
+        assert_eq!(error.object(), "127.0.0.1:80");
+        assert_eq!(error.io_error().raw_os_error(), Some(13));
+        let bare = copy(&io::Error::other("nothing"));
+        assert_eq!(bare.to_string(), "nothing");
+        assert_eq!(copy(&denied()).raw_os_error(), Some(13));
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub enum Event<'a> {
         /// The name of the socket: `127.0.0.1:80`, `/run/x.sock`.
         name: &'a str,
     },
-    /// The server has started and has forked no child yet. Right after the sockets' events.
+    /// The server has started and has forked no child yet.
+    ///
+    /// Right after the sockets' events.
     Started,
     /// A child was forked. After the hook `server_forked`.
     #[non_exhaustive]
@@ -84,7 +86,9 @@ pub enum Event<'a> {
         /// Why it could not be sent, if so.
         error: Option<&'a io::Error>,
     },
-    /// A child was reaped, and its output has been read. After the hook `server_exited`.
+    /// A child was reaped, and its output has been read.
+    ///
+    /// After the hook `server_exited`.
     #[non_exhaustive]
     Exited {
         /// Its record, which the monitor no longer has.
@@ -92,14 +96,18 @@ pub enum Event<'a> {
         /// How it ended, and why.
         death: &'a Death,
     },
-    /// A reload has begun: `handler_reload` has succeeded, and every child is to be replaced.
+    /// A reload has begun: every child is to be replaced.
+    ///
+    /// The hook `handler_reload` has succeeded.
     #[non_exhaustive]
     ReloadBegan {
         /// The epoch of the children that are forked from now on.
         epoch: u32,
     },
-    /// A child was told to stop because its successor is ready, or had to go before its successor
-    /// was forked, which is ready now. After the hook `server_replaced`.
+    /// A child has been replaced.
+    ///
+    /// It was told to stop because its successor is ready, or had to go before its successor was
+    /// forked, which is ready now. After the hook `server_replaced`.
     #[non_exhaustive]
     Replaced {
         /// The child that goes or has gone.
@@ -125,8 +133,9 @@ pub enum Event<'a> {
     },
     /// An upgrade has begun: the new program is tried. No hook is called for it.
     UpgradeBegan,
-    /// In a new program, or in a new parent: a child of the one before was adopted, in the place of
-    /// [`Forked`](Self::Forked).
+    /// In a new program or parent: a child of the one before was adopted.
+    ///
+    /// It comes in the place of [`Forked`](Self::Forked).
     ///
     /// After [`Started`](Self::Started), and before the first turn. No hook is called for it.
     #[non_exhaustive]
@@ -134,25 +143,31 @@ pub enum Event<'a> {
         /// The child, whose record is as it was.
         child: ChildId,
     },
-    /// In the new program: the upgrade is complete. Its own children have replaced all others.
+    /// In the new program: the upgrade is complete.
+    ///
+    /// Its own children have replaced all others.
     ///
     /// No hook is called for it.
     #[non_exhaustive]
     Upgraded {
         /// The time since the upgrade was asked for.
         took: Duration,
-        /// How long nobody watched the children: from the last turn of the old program to the time at
-        /// which the new one had taken over.
+        /// For how long no process watched the children.
+        ///
+        /// It is the time from the last turn of the old program until the new one had taken over.
         blind: Duration,
     },
-    /// An upgrade has failed, and the program is the one that it was. After the hook `upgrade_failed`.
+    /// An upgrade has failed, and the program is the one that it was.
+    ///
+    /// After the hook `upgrade_failed`.
     #[non_exhaustive]
     UpgradeFailed {
         /// What failed, and why.
         error: &'a Error,
     },
-    /// A parent is gone, and its holder has started this one, which has taken over its children. Each of
-    /// them was [`Adopted`](Self::Adopted).
+    /// A parent is gone, and this one has taken over its children.
+    ///
+    /// Its holder has started this one. Each child was [`Adopted`](Self::Adopted).
     ///
     /// Before the first turn of this parent. No hook is called for it.
     #[cfg(feature = "holder")]
@@ -180,8 +195,9 @@ pub enum Event<'a> {
         /// The time until the next attempt.
         retry_in: Duration,
     },
-    /// The server is saturated: all `max_clients` children were busy, and none has been free for a
-    /// second since, so that each new client has to wait.
+    /// The server is saturated, so that each new client has to wait.
+    ///
+    /// All `max_clients` children were busy, and none has been free for a second since.
     ///
     /// Children that start do not count as free: under load, each takes the place of one that has
     /// taken as many connections as it may.
@@ -217,8 +233,9 @@ pub enum Event<'a> {
         /// How many, since the last event for this reason.
         connections: u64,
     },
-    /// The saturation is over: for a second not all children have been busy, or the shutdown has
-    /// begun.
+    /// The saturation is over.
+    ///
+    /// For a second not all children have been busy, or the shutdown has begun.
     ///
     /// Checked at the end of each turn, too. No hook is called for it.
     #[non_exhaustive]
@@ -226,7 +243,9 @@ pub enum Event<'a> {
         /// How long it has lasted, without that second.
         after: Duration,
     },
-    /// A signal has asked for a stop, which begins after `pre_stop_delay`; all goes on until then.
+    /// A signal has asked for a stop, which begins after `pre_stop_delay`.
+    ///
+    /// The server goes on until then.
     ///
     /// No hook is called for it. Use it to take the server out of a load balancer.
     #[non_exhaustive]
@@ -236,8 +255,9 @@ pub enum Event<'a> {
     },
     /// The shutdown begins. After the hook `handler_shutdown`, whose default begins it.
     ShuttingDown,
-    /// A socket of `ListenerOpened` is closed, and all children have ended. After the hook
-    /// `handler_stop`.
+    /// A socket of `ListenerOpened` is closed, and all children have ended.
+    ///
+    /// After the hook `handler_stop`.
     #[non_exhaustive]
     ListenerClosed {
         /// The name of the socket in `ListenerOpened`.
@@ -245,14 +265,19 @@ pub enum Event<'a> {
     },
     /// The server has ended: the last event.
     ///
-    /// A server that is dropped before it has ended sends neither this event nor
-    /// [`ListenerClosed`](Self::ListenerClosed).
+    /// A server that is dropped, or ended by [`PreFork::stop`](crate::PreFork::stop), sends it too,
+    /// after the events of its children's ends and a [`ListenerClosed`](Self::ListenerClosed) for each
+    /// socket; no hook is called for any of them.
     Ended,
-    /// A turn of the loop has ended, and all its events were delivered. No hook is called for it.
+    /// A turn of the loop has ended, and all its events were delivered.
+    ///
+    /// No hook is called for it.
     #[non_exhaustive]
     Turn {
-        /// The time until the next turn if nothing happens before: zero while work is left, `None`
-        /// for never. The times of [`wake_at`](crate::Observer::wake_at) are not in it.
+        /// The time until the next turn if nothing happens before.
+        ///
+        /// It is zero while work is left, and `None` for never. The times of
+        /// [`wake_at`](crate::Observer::wake_at) are not in it.
         next_in: Option<Duration>,
     },
 }

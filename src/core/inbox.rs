@@ -3,6 +3,7 @@
 
 use super::{
     child::{ChildId, Collected, Usage, WaitStatus},
+    config::CommChannel,
     state::{ChildState, EndState, PipeState, SeenState, UsageState},
     system::{ChildPipe, Process},
     wire::{BoardEntry, CommWords, Framer, Output, PartialLine, Word},
@@ -47,16 +48,19 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// The inbox of a new child with these `words`, on a `private` pipe or on its stdout, and with
-    /// an entry on the board if `on_board`.
-    pub(crate) fn new(id: ChildId, words: CommWords, private: bool, on_board: bool) -> Self {
-        let on_stdout = (!private).then_some(words);
+    /// The inbox of a new child with these `words` on this `channel`, and with an entry on the board if
+    /// `on_board`.
+    pub(crate) fn new(id: ChildId, words: CommWords, channel: CommChannel, on_board: bool) -> Self {
+        let (on_stdout, private) = match channel {
+            CommChannel::Stdout => (Some(words), None),
+            CommChannel::Private => (None, Some(words)),
+        };
         Self {
             serial: id.serial(),
             streams: [
                 Some(PipeInbox::new(on_stdout)),
                 Some(PipeInbox::new(None)),
-                private.then(|| PipeInbox::new(Some(words))),
+                private.map(|words| PipeInbox::new(Some(words))),
             ],
             seen: on_board.then(|| KnownEntry {
                 entry: BoardEntry::of(id.serial()),
@@ -181,7 +185,7 @@ impl Inbox {
             .is_some_and(|stream| !stream.unread && stream.framer.is_unfinished())
     }
 
-    /// Whether `entry` has to be compared with what was heard.
+    /// Whether `entry` has to be compared with the words that have come.
     ///
     /// This is so even for an unchanged entry if words were printed: they may have been read late,
     /// after newer words on the board.

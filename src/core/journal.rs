@@ -137,7 +137,7 @@ impl JournalRecord {
                 reason: told.reason.unwrap_or(Reason::Asked),
                 at: told.at,
             }),
-            // One of the program before, which replaces nobody now.
+            // One of the program before, which replaces no child now.
             successor: false,
             said: WordNotes::of(child),
             end: None,
@@ -172,7 +172,7 @@ impl JournalRecord {
     }
 
     /// The record that these words are. A fork whose pid is known is complete: the kernel writes the
-    /// pid of a child that is the holder's from its first moment, and nobody writes a phase then.
+    /// pid of a child that is the holder's from its first moment, and no process writes a phase then.
     pub(crate) fn read(words: &[u64; RECORD_WORDS]) -> Self {
         let state = words[STATE_AT];
         // OK to cut: the pid is in the lower half.

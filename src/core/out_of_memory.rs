@@ -82,7 +82,7 @@ impl Kills {
     }
 }
 
-/// The count of the whole machine: while it stays, no child was ended so, and nobody needs to look
+/// The count of the whole machine: while it stays, no child was ended so, and there is no need to look
 /// further.
 #[derive(Debug, Default)]
 pub(crate) struct MachineCount {

@@ -30,7 +30,7 @@ pub(crate) enum Task {
     },
     /// A child is asked for its stack.
     AskStack(ChildId),
-    /// A child is asked for its stack by somebody who wants to see it.
+    /// A child is asked for its stack, by a client that wants to see it.
     LookAtStack(ChildId),
     /// Every child is to reopen its logs.
     ReopenChildren,

@@ -16,10 +16,14 @@ use crate::core::{
     child::{ChildId, Reason, SuccessorRole},
     time::Time,
 };
-use std::{cmp::Reverse, collections::VecDeque};
+use std::{cmp::Reverse, collections::VecDeque, time::Duration};
 
 /// How many successors may fail in a row before a reload is given up.
 pub(crate) const FAILURES: u32 = 3;
+
+/// For how long others wait for a child that went first and serves a client. Its place is not free before
+/// that client is served; meanwhile it is missing no more than any other busy child.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A child that is to be replaced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,6 +71,8 @@ pub(crate) struct PoolView {
     pub(crate) leaving: usize,
     /// All children that were told to stop.
     pub(crate) retiring: Vec<ChildId>,
+    /// Those of them that serve a client, and have done so for longer than [`PATIENCE`].
+    pub(crate) slow: Vec<ChildId>,
     /// Forks that are decided on and not performed, those for successors included.
     pub(crate) queued: usize,
     /// Whether failures delay forks.
@@ -152,10 +158,15 @@ impl Replacement {
         }
     }
 
+    /// Whether a child has gone first, and its place is not filled.
+    pub(crate) fn went_first(&self, id: ChildId) -> bool {
+        self.gone_first.contains(&id)
+    }
+
     /// Whether a child that went first waits for its successor, or hooks were not told of it yet.
     pub(crate) fn awaits(&self, id: ChildId) -> bool {
         let unreported = self.unreported.iter().any(|(old, _)| *old == id);
-        unreported || self.gone_first.contains(&id)
+        unreported || self.went_first(id)
     }
 
     /// Begins a new epoch, in which every living child is to be replaced.
@@ -299,7 +310,7 @@ impl Replacement {
         moves
     }
 
-    /// A child that is not ready serves nobody: it needs no successor, and `forkoff` replaces it.
+    /// A child that is not ready serves no client: it needs no successor, and `forkoff` replaces it.
     /// But the place that it was to fill is still to be filled.
     fn drop_unready(&mut self, candidates: &mut Vec<Candidate>, moves: &mut Moves) {
         for unready in candidates.extract_if(.., |old| !old.ready) {
@@ -340,9 +351,11 @@ impl Replacement {
     /// Forks successors for others. Where there is no room, children go first.
     fn begin_others(&mut self, seen: &mut PoolView, moves: &mut Moves) {
         let candidates = &mut seen.candidates;
-        let under_way = seen.starting + self.asked.max(self.gone_first.len());
+        let is_slow = |id: &&ChildId| seen.slow.contains(id);
+        let awaited = self.gone_first.len() - self.gone_first.iter().filter(is_slow).count();
+        let under_way = seen.starting + self.asked.max(awaited);
         // A child that has gone first is no candidate any more, and its successor is under way.
-        let replaceable = candidates.len() + self.gone_first.len();
+        let replaceable = candidates.len() + awaited;
         let wanted = seen.at_once.min(replaceable).saturating_sub(under_way);
         let refills = self.gone_first.len().saturating_sub(self.asked);
         if !seen.delayed {

@@ -17,29 +17,34 @@ pub struct Report {
     pub forks: u64,
     /// Forks that failed.
     pub failed_forks: u64,
-    /// ACKs heard.
+    /// ACKs received.
     pub acks: u64,
-    /// BUSYs heard.
+    /// BUSYs received.
     pub busy: u64,
-    /// NOT_BUSYs heard.
+    /// NOT_BUSYs received.
     pub not_busy: u64,
-    /// Bytes of the children's output that the parent could not pass on, because its own stdout or
-    /// stderr was full or closed.
+    /// Bytes of the children's output that the parent could not pass on.
+    ///
+    /// Its own stdout or stderr was full or closed.
     pub output_dropped: u64,
-    /// Connections that were lost, as far as the parent knows: those that were being served by
-    /// children that were killed or crashed, and those still queued when a stop closed the sockets.
+    /// Connections that were lost, as far as the parent knows.
+    ///
+    /// Those in the hands of children that were killed or crashed, and those still queued when a
+    /// stop closed the sockets.
     pub lost_connections: u64,
     /// Hooks and observers that panicked in the parent.
     pub hook_panics: u64,
-    /// Calls of hooks and observers in the parent that took 250 ms or more, during which the parent
-    /// did nothing else.
+    /// Calls of hooks and observers in the parent that took 250 ms or more.
+    ///
+    /// The parent did nothing else meanwhile.
     pub slow_hooks: u64,
     /// How often the server was saturated: see [`Saturation`](crate::Saturation).
     pub saturations: u64,
     /// How long the server was saturated in all, with the episode that lasts.
     pub saturated_for: Duration,
-    /// Clients of the control socket that were refused because of their user: see
-    /// [`Builder::control`](crate::Builder::control).
+    /// Clients of the control socket that were refused because of their user.
+    ///
+    /// See [`Builder::control`](crate::Builder::control).
     pub control_refusals: u64,
     /// Connections that children have accepted and not served.
     pub refusals: Refusals,
@@ -47,8 +52,9 @@ pub struct Report {
     pub(crate) ended_connections: u64,
     pub(crate) reloads: u64,
     pub(crate) failed_reloads: u64,
-    /// How often a parent has taken over the children of one that was gone
-    /// (`Event::TookOver`). Zero without a holder.
+    /// How often a parent has taken over the children of one that was gone.
+    ///
+    /// Each is an `Event::TookOver`. Zero without a holder.
     pub takeovers: u64,
     /// Upgrades that are complete: see [`Upgraded`](crate::Event::Upgraded).
     pub upgrades: u64,

@@ -1,4 +1,4 @@
-//! When a holder starts the next parent, after one that is gone without goodbye. Decides; starts
+//! When a holder starts the next parent, after one that has not announced its end. Decides; starts
 //! nothing and reads no clock.
 
 use std::time::Duration;

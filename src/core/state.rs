@@ -22,8 +22,8 @@ pub(crate) use self::{
     encoding::EncodedList,
     frame::BadState,
     records::{
-        BoardState, ChildState, ClientState, Descriptor, EndState, FdRole, Ledger, PipeState,
-        PoolState, Program, RetirementState, SeenState, UsageState,
+        BeforeReload, BoardState, ChildState, ClientState, Descriptor, EndState, FdRole, Ledger,
+        Orders, PipeState, PoolState, Program, RetirementState, SeenState, UsageState,
     },
 };
 
@@ -51,6 +51,10 @@ pub(crate) struct Snapshot {
     pub(crate) hooks: Vec<u8>,
     /// The clients of the control socket.
     pub(crate) clients: Vec<ClientState>,
+    /// `None` if the program did not write them as a record.
+    pub(crate) orders: Option<Orders>,
+    /// `None` if no reload is under way.
+    pub(crate) before_reload: Option<BeforeReload>,
     /// The tags of records that are not known here, each once. They are not written.
     pub(crate) unknown: BTreeSet<u32>,
 }
@@ -77,6 +81,12 @@ impl Snapshot {
         frame.record(Tag::HOOKS, &self.hooks);
         for client in &self.clients {
             frame.record(Tag::CLIENT, client);
+        }
+        if let Some(orders) = &self.orders {
+            frame.record(Tag::ORDERS, orders);
+        }
+        if let Some(before) = &self.before_reload {
+            frame.record(Tag::BEFORE_RELOAD, before);
         }
         frame.finish()
     }
@@ -105,6 +115,8 @@ impl Snapshot {
                 Tag::COUNTERS => snapshot.counters = record.read()?,
                 Tag::HOOKS => snapshot.hooks = record.read()?,
                 Tag::CLIENT => snapshot.clients.push(record.read()?),
+                Tag::ORDERS => snapshot.orders = Some(record.read()?),
+                Tag::BEFORE_RELOAD => snapshot.before_reload = Some(record.read()?),
                 _ => {
                     record.skip()?;
                     snapshot.unknown.insert(record.tag.number());
@@ -147,6 +159,17 @@ impl Snapshot {
             true => Ok(self),
             false => Err(BadState::contradiction(Tag::CHILD, end)),
         }
+    }
+
+    /// Whether the server is drained; `None` if nothing is said of it. Early programs of this format
+    /// have written it among the counters.
+    pub(crate) fn is_drained(&self) -> Option<bool> {
+        let counted = || {
+            let counts = &self.counters.counts.0;
+            let drained = counts.iter().find(|(name, _)| name == "drained");
+            drained.map(|(_, count)| *count != 0)
+        };
+        self.orders.as_ref().map(|it| it.drained).or_else(counted)
     }
 
     /// The descriptor with this role; the first one of several.

@@ -99,7 +99,9 @@ impl States {
         self.names.iter().map(String::as_str)
     }
 
-    /// Registers `state` and posts it when `signal` comes to the parent; it is POE's `sig`.
+    /// Registers `state`, and posts it when `signal` comes to the parent.
+    ///
+    /// It is POE's `sig`.
     ///
     /// The state is posted once for all signals of that kind since the last turn.
     ///

@@ -2,12 +2,22 @@
 //! pipes and processes, the board, the parent's output. Only traits and data; `sys::Unix` and the
 //! simulation's model implement them.
 
+#[cfg(feature = "holder")]
+mod note;
+mod process;
+mod readiness;
+
+#[cfg(feature = "holder")]
+pub(crate) use self::note::{PoolJournal, PoolNote};
+pub(crate) use self::{
+    process::{ChildPipe, PipeRead, Process, ProcessState, Reaped, ToGroup},
+    readiness::{ChildToken, EventSource, Ready, Wait},
+};
+
 use super::{
     board::{SharedView, SlotNotes},
-    brake::RunTime,
-    child::{ChildId, Collected, Signal, Stuck},
+    child::{ChildId, Signal},
     comm::Interval,
-    draining::QueuedClients,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::Arrived,
@@ -18,181 +28,7 @@ use super::{
     upgrade::Trial,
     wire::BoardEntry,
 };
-#[cfg(feature = "holder")]
-use super::{
-    journal::{FailureNote, RetirementNote, WordNotes},
-    stop::StopState,
-    upgrade::UpgradeNote,
-};
-use std::{any::Any, fmt, io, path::Path, time::Duration};
-
-/// One of the pipes from a child to its parent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ChildPipe {
-    Stdout,
-    Stderr,
-    /// The private channel for words.
-    Comm,
-}
-
-impl ChildPipe {
-    pub(crate) const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Comm];
-}
-
-/// A child as a poller event names it: by its slot and the part of its serial that fits into the
-/// poller's token.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct ChildToken {
-    pub(crate) slot: usize,
-    pub(crate) serial: u32,
-}
-
-impl ChildToken {
-    /// On 32 bits, half of the serial fits into a token.
-    const ROOM: usize = usize::MAX >> (usize::BITS / 2);
-
-    pub(crate) fn of(id: ChildId) -> Self {
-        Self {
-            slot: id.slot(),
-            serial: id.serial(),
-        }
-    }
-
-    pub(crate) fn is(self, id: ChildId) -> bool {
-        self.slot == id.slot() && self.serial as usize == id.serial() as usize & Self::ROOM
-    }
-}
-
-/// What an event is about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum EventSource {
-    Pipe(ChildToken, ChildPipe),
-    /// A descriptor of the subclass.
-    Watch(u64),
-    Signals,
-    /// What is found on the stacks of children.
-    Stacks,
-    /// The trial of a new program.
-    Trial,
-    /// The control socket, or one of its clients, by its number.
-    Control(Option<u64>),
-}
-
-/// A source that is ready, and whether its other end has hung up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ready {
-    pub(crate) source: EventSource,
-    pub(crate) hung_up: bool,
-}
-
-/// How a turn waits at its beginning.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Wait {
-    /// Until anything is ready, or for this time.
-    ForAnything(Option<Duration>),
-    /// Until something urgent is ready, or for this time, in which words collect; then all sources
-    /// are checked. Meanwhile the board says that the parent will look (WILL_LOOK).
-    ForWords(Duration),
-}
-
-/// The result of one read of a pipe.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum PipeRead {
-    Bytes(usize),
-    Nothing,
-    End,
-}
-
-/// The result of an attempt to reap a child.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Reaped {
-    /// It has not ended.
-    Not,
-    /// It has ended.
-    Ended(Collected),
-    /// It has ended, and processes of its group still run.
-    Outlived(Collected),
-}
-
-/// The process of one child, and the parent's ends of its pipes.
-pub(crate) trait Process: fmt::Debug {
-    /// Reads once, without blocking.
-    fn read(&mut self, pipe: ChildPipe, buffer: &mut [u8]) -> io::Result<PipeRead>;
-    /// How many bytes are in a pipe now.
-    fn pending(&self, pipe: ChildPipe) -> io::Result<usize>;
-    /// Closes the parent's end of a pipe and stops watching it.
-    fn close(&mut self, pipe: ChildPipe);
-    /// Tells the child in shared memory that it is to leave. The signal follows, and may be lost.
-    fn tell_to_leave(&self, queued: QueuedClients);
-    /// Sends a signal to the child, or to its whole process group if it leads one.
-    ///
-    /// No signal goes to a process that is not known to be this child or of its group.
-    fn signal(&self, signal: Signal) -> io::Result<()>;
-    /// Where the child stands now, as far as the system tells.
-    fn stuck(&self) -> Option<Stuck>;
-    /// How much private memory the child has, in bytes; `None` where the system does not tell.
-    fn memory(&self) -> Option<u64>;
-    /// What another program needs to take the child over.
-    fn save(&self) -> ProcessState {
-        ProcessState::default()
-    }
-    /// Forgets the pipes, and closes none of them: they are another owner's.
-    #[cfg(feature = "holder")]
-    fn disown(&mut self) {}
-    /// For how long the child has run, and has waited for a processor; `None` where the system does
-    /// not tell.
-    fn run_time(&self) -> Option<RunTime> {
-        None
-    }
-    /// Collects the status if the child has ended. `Outlived` is returned again until its process
-    /// group is empty.
-    fn reap(&self) -> io::Result<Reaped>;
-    /// What another process that has reaped it tells of its end; `None` if there is no such
-    /// process.
-    fn end_from_others(&self) -> Option<Collected> {
-        None
-    }
-}
-
-/// Which signals to a child go to its whole process group.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ToGroup {
-    All,
-    /// SIGKILL only: others go to the child, which tells the group by itself.
-    Kill,
-}
-
-impl ToGroup {
-    /// The number for what a child without a group or with one is sent, in a state and in a journal.
-    pub(crate) fn code(group: Option<Self>) -> u8 {
-        match group {
-            None => 0,
-            Some(Self::All) => 1,
-            Some(Self::Kill) => 2,
-        }
-    }
-
-    /// The same backwards; a number that is not known stands for a group that is sent all signals.
-    pub(crate) fn of_code(code: u8) -> Option<Self> {
-        match code {
-            0 => None,
-            2 => Some(Self::Kill),
-            _ => Some(Self::All),
-        }
-    }
-}
-
-/// What another program needs to take over the process of a child.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ProcessState {
-    /// The descriptors of its pipes.
-    pub(crate) pipes: [Option<u32>; 3],
-    pub(crate) group: Option<ToGroup>,
-    pub(crate) stop_signal: Option<Signal>,
-    pub(crate) outlived: Option<Collected>,
-    /// The descriptor of the memory in which it is told to stop.
-    pub(crate) stops: Option<u32>,
-}
+use std::{any::Any, io, path::Path, time::Duration};
 
 /// A client of the control socket that has just connected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -239,41 +75,6 @@ pub(crate) struct ForkTerms {
     pub(crate) successor: bool,
     #[cfg(feature = "holder")]
     pub(crate) reserved: bool,
-}
-
-/// What is noted of the pool for the parent after this one.
-#[cfg(feature = "holder")]
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct PoolNote {
-    pub(crate) epoch: u32,
-    /// The serial of the child that was forked last.
-    pub(crate) serial: u32,
-    /// Replacements for children that have ended by themselves.
-    pub(crate) owed: u64,
-    pub(crate) stop: StopState,
-    /// Why the server ends, if it ends because of a failure.
-    pub(crate) failure: Option<FailureNote>,
-    /// Whether the settings were read again, and the children that have them did not fail.
-    pub(crate) renewed: bool,
-    /// How far the upgrade is by which this program has come.
-    pub(crate) upgrade: UpgradeNote,
-}
-
-/// What a parent notes for the one after it. That one is told no more than this.
-#[cfg(feature = "holder")]
-pub(crate) trait PoolJournal {
-    /// Notes what the pool is like, at the end of a turn.
-    fn note_pool(&self, note: &PoolNote);
-    /// Notes the epoch of a child.
-    fn note_epoch(&self, child: ChildId, epoch: u32);
-    /// Notes what a child has said in words.
-    fn note_words(&self, child: ChildId, said: WordNotes);
-    /// Notes that a successor has had its effect: a child was told to stop for it.
-    fn note_paired(&self, child: ChildId);
-    /// Notes why a child is told to stop.
-    fn note_retirement(&self, child: ChildId, told: RetirementNote);
-    /// Keeps a state. False if it is too long.
-    fn save_state(&self, state: &[u8]) -> bool;
 }
 
 /// The process in which a fork has returned.
@@ -336,7 +137,7 @@ pub(crate) trait System {
     fn noted(&self, slot: usize) -> BoardEntry;
     /// A look at the board.
     fn view(&self) -> SharedView;
-    /// What a child has noted on the board. Its values are in range, and may still be lies.
+    /// What a child has noted on the board. Its values are in range, and may still be wrong.
     fn notes(&self, slot: usize) -> SlotNotes;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
@@ -437,7 +238,7 @@ pub(crate) trait System {
     fn add_asker(&mut self, _: Box<dyn Any>) {}
     /// Tells the outcome of an upgrade that does not begin to the client that has asked for it.
     fn answer_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
-    /// Sends the outcome of an upgrade to the clients that wait for it.
+    /// Tells all that wait for the outcome of an upgrade.
     fn answer_askers(&mut self, _outcome: &str) {}
 
     /// Where to note what a parent after this one is to know, if there is a process that starts another

@@ -2,12 +2,19 @@
 //! executed when nothing is half done. Also what the new program waits for. Decides; starts, signals
 //! and executes nothing.
 
+mod failure;
+
+pub use self::failure::UpgradeFailure;
+
 use crate::core::time::Time;
-use std::{any::Any, collections::VecDeque, fmt, path::PathBuf, time::Duration};
+use std::{any::Any, collections::VecDeque, path::PathBuf, time::Duration};
 
 /// How long the new program must live on in its trial when it has read the state. Programs that cannot
 /// run often end right after their start.
 pub(crate) const PROBATION: Duration = Duration::from_millis(100);
+/// How long a trial that was killed may take to end. On a busy machine it waits for a processor, and
+/// the server serves on meanwhile.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the upgrade waits for a moment in which no task is queued and no output waits.
 const CALM: Duration = Duration::from_secs(1);
 
@@ -44,57 +51,14 @@ pub(crate) struct UpgradeInput {
 pub(crate) struct UpgradeRequest {
     /// The program to execute; `None` for the file of the running one.
     pub(crate) program: Option<PathBuf>,
-    /// The client that gets the outcome: a connection, opaque here.
+    /// Where the outcome is told: a connection, opaque here.
     pub(crate) asker: Option<Box<dyn Any>>,
 }
 
 impl UpgradeRequest {
-    /// Whether nobody would miss this one, since the other is the same.
+    /// Whether this one is redundant, since the other is the same.
     fn is_like(&self, other: &Self) -> bool {
         self.program == other.program && self.asker.is_none()
-    }
-}
-
-/// Why an upgrade has failed before the program was executed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum UpgradeFailure {
-    Refused(String),
-    Ended(String),
-    /// It has not answered for so long.
-    Hangs(Duration),
-    /// It does not end, though it got SIGKILL.
-    Stays,
-    Stop,
-    /// The program's own states, or a reader of its output, leave no moment in which nothing is queued.
-    NeverCalm,
-    /// The hook that says what is handed on has panicked.
-    Unsaved,
-    /// The parent leaves to its holder, and children that are other programs end with it.
-    #[cfg(feature = "holder")]
-    EndsPrograms,
-}
-
-impl fmt::Display for UpgradeFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(reason) => write!(f, "it cannot use the state of this server: {reason}"),
-            Self::Ended(how) => write!(f, "in its trial it has ended: {how}"),
-            Self::Hangs(limit) => write!(
-                f,
-                "in its trial it has not answered in {limit:?} (upgrade_timeout)"
-            ),
-            Self::Stays => f.write_str("its trial cannot be ended"),
-            Self::Stop => f.write_str("the server stops"),
-            Self::NeverCalm => write!(
-                f,
-                "for {CALM:?} tasks of the program were queued, or output was not read"
-            ),
-            Self::Unsaved => f.write_str("the hook save has panicked"),
-            #[cfg(feature = "holder")]
-            Self::EndsPrograms => f.write_str(
-                "the server has a holder, and children that are programs would end with their parent",
-            ),
-        }
     }
 }
 
@@ -179,7 +143,7 @@ impl Upgrade {
         self.began
     }
 
-    /// How long nobody watched the children.
+    /// For how long no process watched the children.
     pub(crate) fn blind(&self) -> Duration {
         self.blind
     }
@@ -206,7 +170,7 @@ impl Upgrade {
 
     /// In the new program: its children, which are of this epoch, are to replace the others.
     ///
-    /// It was asked for at `began`, and for the time `blind` nobody watched the children.
+    /// It was asked for at `began`, and for the time `blind` no process watched the children.
     pub(crate) fn prove(&mut self, epoch: u32, began: Time, blind: Duration) {
         self.began = began;
         self.blind = blind;
@@ -314,7 +278,7 @@ impl Upgrade {
         match &seen.trial {
             Trial::Passed | Trial::Runs if seen.now < until => UpgradeStep::Wait,
             Trial::Passed | Trial::Runs => {
-                let until = seen.now + CALM;
+                let until = seen.now + ENDS_WITHIN;
                 self.phase = Some(UpgradePhase::Ending { until });
                 UpgradeStep::EndTrial
             }

@@ -42,7 +42,9 @@ pub struct CommWords {
 }
 
 impl CommWords {
-    /// The control characters ACK, XOFF and XON, which no program prints by accident. The default.
+    /// The control characters ACK, XOFF and XON, which no program prints by accident.
+    ///
+    /// The default.
     pub const CONTROL: Self = Self {
         ack: 0x06,
         busy: 0x13,
@@ -56,7 +58,9 @@ impl CommWords {
         not_busy: b'3',
     };
 
-    /// Other bytes as words. `None` unless the three bytes differ and none is a newline.
+    /// Other bytes as words.
+    ///
+    /// `None` unless the three bytes differ and none is a newline.
     pub const fn new(ack: u8, busy: u8, not_busy: u8) -> Option<Self> {
         let distinct = ack != busy && ack != not_busy && busy != not_busy;
         if distinct && ack != b'\n' && busy != b'\n' && not_busy != b'\n' {

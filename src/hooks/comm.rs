@@ -141,7 +141,9 @@ impl Comm {
         self.shared.link.now()
     }
 
-    /// Returns a handle for other threads, tasks, and libraries that own the connection.
+    /// Returns a handle that sends ACKs.
+    ///
+    /// It is for other threads, tasks, and libraries that own the connection.
     pub fn acker(&self) -> Acker {
         Acker {
             channel: Arc::clone(&self.shared.channel),

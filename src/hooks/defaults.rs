@@ -84,8 +84,9 @@ pub fn server_timeout_free<H: PreForkHooks + ?Sized>(
     monitor.retire(child, Reason::TimedOut);
 }
 
-/// Tells the child to stop, for [`Reason::Overtime`] or, while it starts,
-/// [`Reason::StartTimeout`].
+/// Tells the child to stop, for [`Reason::Overtime`] or [`Reason::StartTimeout`].
+///
+/// The latter is for a child that starts.
 pub fn server_overtime<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, child: ChildId) {
     let reason = monitor.overtime_reason(child);
     monitor.stop(child, reason);
@@ -121,7 +122,9 @@ fn prefixed(monitor: &Monitor, child: ChildId, stream: &str, line: &Line) -> Opt
     Some(text)
 }
 
-/// In the child: sets `is_child`, asks for `resume_accept`, and calls `handler_shutdown`.
+/// In the child: sets `is_child` and asks for `resume_accept`.
+///
+/// Calls `handler_shutdown`, which drops what was the parent's.
 ///
 /// The default of `handler_shutdown` drops the parent's data. Nothing has been accepted when this
 /// returns.
@@ -300,7 +303,7 @@ pub fn handler_server_ack<H: PreForkHooks + ?Sized>(
     }
 }
 
-/// Calls `server_timeout_free` and `server_timeout_busy` for children that are silent.
+/// Hands silent children to `server_timeout_free` and `server_timeout_busy`.
 ///
 /// Silent is a child that has sent no ACK for longer than `timeout`; the free children come first.
 /// If there was one, `forkoff` is posted. The timer is set again before the hooks are called, so
@@ -333,7 +336,9 @@ pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
     }
 }
 
-/// Culls a surplus that has lasted, or posts a `server_fork` for each missing child.
+/// Culls a surplus, or posts a `server_fork` for each missing child.
+///
+/// A surplus is culled when it has lasted for `cull_after`.
 pub fn handler_forkoff<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
     match monitor.take_plan() {
         ForkPlan::Fork(forks) => {

@@ -164,7 +164,9 @@ pub trait PreForkHooks {
         defaults::handler_start(self, monitor, server)
     }
 
-    /// `_child`: the server object did not start, or its socket is lost. Runs in the parent.
+    /// `_child`: the server object did not start, or its socket is lost.
+    ///
+    /// Runs in the parent.
     ///
     /// Default: [`defaults::handler_child`] shuts down.
     fn handler_child(&mut self, monitor: &mut Monitor, error: &io::Error) {
@@ -232,7 +234,9 @@ pub trait PreForkHooks {
         defaults::handler_server_stderr(self, monitor, child, line);
     }
 
-    /// `server_ack`: a word or a line from a child's stdout (or a word from its private channel).
+    /// `server_ack`: a word or a line from a child's stdout.
+    ///
+    /// With a private channel, words come from there.
     ///
     /// Default: [`defaults::handler_server_ack`] calls `server_ack`, `server_busy`,
     /// `server_not_busy` or `server_stdout`.
@@ -240,7 +244,9 @@ pub trait PreForkHooks {
         defaults::handler_server_ack(self, monitor, child, output);
     }
 
-    /// `server_timeout_check`: called every `server_check_ack`, while there is a `timeout`.
+    /// `server_timeout_check`: looks for silent children.
+    ///
+    /// It is called every `server_check_ack`, while there is a `timeout`.
     ///
     /// Everything that children had written has been read; the default leaves out children for
     /// which that is not so.
@@ -271,7 +277,9 @@ pub trait PreForkHooks {
         defaults::handler_server_fork(self, monitor);
     }
 
-    /// A state of the subclass was posted, by a hook, an alarm, a signal or a descriptor.
+    /// A state of the subclass was posted.
+    ///
+    /// A hook, an alarm, a signal or a descriptor has posted it.
     ///
     /// Default: [`defaults::handler_state`] does nothing.
     fn handler_state(&mut self, monitor: &mut Monitor, state: &str) {
@@ -280,8 +288,9 @@ pub trait PreForkHooks {
 
     // ---- What the original lacks and its users miss. ----
 
-    /// In the parent: the logs are to be reopened. SIGUSR1 leads here, and so does
-    /// [`Monitor::reopen_logs`].
+    /// In the parent: the logs are to be reopened.
+    ///
+    /// SIGUSR1 leads here, and so does [`Monitor::reopen_logs`].
     ///
     /// Use it to reopen the log files of the program, which a program such as logrotate has
     /// renamed.
@@ -292,8 +301,9 @@ pub trait PreForkHooks {
         defaults::reopen_logs(self, monitor);
     }
 
-    /// A child has taken longer than `start_timeout` for its start, or than `busy_timeout` for a
-    /// connection.
+    /// A child has taken longer than `start_timeout` or `busy_timeout`.
+    ///
+    /// The first is for its start, the second for a connection.
     ///
     /// Which of the two, [`Child::has_served`] and [`Child::has_waited`] tell: before its first word a
     /// child starts. Override it to log what the child was doing, or to leave the child alone, which
@@ -346,8 +356,9 @@ pub trait PreForkHooks {
         defaults::server_exited(self, monitor, child, death);
     }
 
-    /// In the parent: a reload was asked for, by SIGHUP or by a program that calls
-    /// [`Monitor::reload`].
+    /// In the parent: a reload was asked for.
+    ///
+    /// SIGHUP asks for one, and so does a program that calls [`Monitor::reload`].
     ///
     /// Read the program's settings again here, and change attributes and the server object. When it
     /// returns `Ok`, every child is replaced; new children have what the parent has now. Keep what
@@ -374,36 +385,44 @@ pub trait PreForkHooks {
     /// ones back here, since the next child that is forked will have what the parent has. Children
     /// that have become ready in the reload are replaced once more.
     ///
+    /// With a holder another parent may have taken over in the middle of the reload. Its
+    /// `handler_reload` has found the attributes that were in force before the reload. What else is to
+    /// be put back it can have from [`save`](Self::save) alone.
+    ///
     /// Default: nothing; the error was logged.
     fn reload_failed(&mut self, monitor: &mut Monitor, error: &Error) {
         defaults::reload_failed(self, monitor, error);
     }
 
-    /// In the parent: what is to be handed on to another program that takes its place, or to the next
-    /// parent.
+    /// In the parent: what is to be handed on to its successor.
+    ///
+    /// The successor is another program that takes its place, or the next parent.
     ///
     /// In an upgrade it is called for the trial of the new program, and again when that is executed. The
     /// other program, which may be an older one, gets the bytes in [`restore`](Self::restore). It is not
     /// called when a new program gives the place back: the old one gets what it has handed on itself. A
     /// panic fails the upgrade.
     ///
-    /// With a holder (`Builder::holder`) it is called in the first turn of each parent and about once a
-    /// second after that: be quick. If this parent is killed, the next one gets what was saved last; more
-    /// than about 60 KiB are not kept, and a warning says so.
+    /// With a holder (`Builder::holder`) it is called in the first turn of each parent, about once a
+    /// second after that, and when a reload begins: be quick. If this parent is killed, the next one gets
+    /// what was saved last; more than about 60 KiB are not kept, and a warning says so.
     ///
     /// Default: nothing.
     fn save(&mut self, monitor: &mut Monitor) -> Vec<u8> {
         defaults::save(self, monitor)
     }
 
-    /// In a parent that takes another's place: what that one has handed on, if it was anything.
+    /// In a parent that takes another's place: what that one has handed on.
+    ///
+    /// It is empty if that was nothing.
     ///
     /// In an upgrade it is called before `handler_start`; also in a trial, whose process then ends. Change
     /// nothing but `self`. When the new program has given the place back, the old one is called with the
     /// bytes that it has handed on itself.
     ///
     /// With a holder it is called in each parent after the first, which is a fork of the holder: `self` is
-    /// as [`handler_start`](Self::handler_start) has left it, which is not called again.
+    /// as [`handler_start`](Self::handler_start) has left it, which is not called again. If a reload has
+    /// read settings, `handler_reload` is called after it.
     ///
     /// Default: takes anything.
     ///
@@ -417,6 +436,8 @@ pub trait PreForkHooks {
     }
 
     /// In the parent: an upgrade has failed, and this program, the old one, serves on.
+    ///
+    /// The error contains an [`UpgradeFailure`](crate::UpgradeFailure), unless the system has caused it.
     ///
     /// Default: nothing; the error was logged.
     fn upgrade_failed(&mut self, monitor: &mut Monitor, error: &Error) {
@@ -444,7 +465,9 @@ pub trait PreForkHooks {
         defaults::fork_failed(self, monitor, error, retry_in);
     }
 
-    /// In the parent, once an episode: the server is saturated, so new clients have to wait.
+    /// In the parent, once an episode: the server is saturated.
+    ///
+    /// New clients have to wait.
     ///
     /// For a second there have been `max_clients` children, none free and some busy. Use it to
     /// raise an alarm, to allow more children with `set_max_clients`, or to take the server out of a

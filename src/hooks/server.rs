@@ -22,7 +22,9 @@ use std::{io, time::Duration};
 /// A server that wraps another one returns it from [`inner`](Self::inner). Every method that it
 /// does not implement is then that of the inner server, including methods that later versions add.
 pub trait ChildServer {
-    /// The server that this one wraps, or `None`. It has no default, so that no wrapper forgets it.
+    /// The server that this one wraps, or `None`.
+    ///
+    /// It has no default, so that no wrapper forgets it.
     ///
     /// ```
     /// use prefork_server::{ChildServer, Comm, TcpServer};
@@ -43,7 +45,9 @@ pub trait ChildServer {
     /// ```
     fn inner(&mut self) -> Option<&mut dyn ChildServer>;
 
-    /// Opens the socket. Runs in the parent, once, before the first fork; must not accept.
+    /// Opens the socket.
+    ///
+    /// Runs in the parent, once, before the first fork; must not accept.
     ///
     /// Default: that of the inner server; an error without one.
     ///
@@ -100,7 +104,9 @@ pub trait ChildServer {
         }
     }
 
-    /// Serves until told to stop. Runs in the child, and the child ends when it returns.
+    /// Serves until told to stop.
+    ///
+    /// Runs in the child, and the child ends when it returns.
     ///
     /// # Errors
     ///
@@ -154,14 +160,17 @@ pub trait ChildServer {
     /// The error if the socket is unusable for good: a child can shut it down for all.
     ///
     /// Called in the parent after `resume_accept` of a child has failed. An error is passed to
-    /// `handler_child`.
+    /// `handler_child`. An [`Error`](crate::Error) says by its object which socket it is, as those of
+    /// the stock servers do.
     ///
     /// Default: that of the inner server; without one it is not.
     fn lost(&mut self) -> Option<io::Error> {
         self.inner()?.lost()
     }
 
-    /// Reads again what the server object has read from elsewhere. Runs in the parent, in a reload.
+    /// Reads again what the server object has read from elsewhere.
+    ///
+    /// Runs in the parent, in a reload.
     ///
     /// The default of [`handler_reload`](crate::PreForkHooks::handler_reload) calls it. The sockets
     /// stay open.
@@ -188,7 +197,9 @@ pub trait ChildServer {
         self.inner().is_some_and(|inner| inner.execs())
     }
 
-    /// Whether each child leads a process group of its own. Called in the parent at each fork.
+    /// Whether each child leads a process group of its own.
+    ///
+    /// Called in the parent at each fork.
     ///
     /// A signal to the child then also reaches the processes that it has started in its group. If
     /// they run on after the child, they are told to stop, killed after
@@ -235,8 +246,9 @@ pub trait ChildServer {
         }
     }
 
-    /// Reopens the logs that the server object has open in the parent. Children reopen theirs by
-    /// themselves.
+    /// Reopens the logs that the server object has open in the parent.
+    ///
+    /// Children reopen theirs by themselves.
     ///
     /// The default of [`reopen_logs`](crate::PreForkHooks::reopen_logs) leads here, before children
     /// are told. An error is a line in the log.
@@ -272,7 +284,9 @@ pub trait ChildServer {
         self.inner().is_some_and(|inner| inner.can_shed())
     }
 
-    /// Notes whether all children are busy except the reserved one, which is to wake then.
+    /// Notes whether all children are busy except the reserved one.
+    ///
+    /// The reserved child is to wake then.
     ///
     /// Called in the parent whenever that changes, if [`can_shed`](Self::can_shed).
     ///

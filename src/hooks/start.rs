@@ -34,8 +34,9 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// The child's copy of the parent's [`Monitor`], as it was at the fork. Requests to it are not
-    /// performed.
+    /// The child's copy of the parent's [`Monitor`], as it was at the fork.
+    ///
+    /// Requests to it are not performed.
     pub fn monitor(&mut self) -> &mut Monitor {
         self.monitor
     }

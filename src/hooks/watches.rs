@@ -85,8 +85,9 @@ macro_rules! select_methods {
 select_methods!(States, Monitor);
 
 impl Monitor {
-    /// Begins an [`upgrade`](Self::upgrade), to the program at `path` if there is one, and tells the
-    /// outcome on `connection`, a stream socket.
+    /// Begins an [`upgrade`](Self::upgrade), and tells its outcome on `connection`.
+    ///
+    /// The program is the one at `path`, if there is one. The connection is a stream socket.
     ///
     /// The outcome is one line, `ok` or `error: ` and the reason. It is written by the program that
     /// serves on, be it the new or the old one, without waiting for room. While another upgrade is under

@@ -37,7 +37,9 @@ pub enum ListenFdsError {
     Missing(&'static str),
     /// The value of this variable is not a decimal number, or is too large.
     NoNumber(&'static str, String),
-    /// The variables are for another process, with this pid; this process has inherited them.
+    /// The variables are for another process, with this pid.
+    ///
+    /// This process has inherited them.
     OthersPid(u32),
     /// LISTEN_FDS is zero.
     None,
@@ -113,6 +115,40 @@ pub(crate) struct AnnouncedFd {
     pub(crate) fd: RawFd,
     /// Empty if LISTEN_FDNAMES is not set.
     pub(crate) name: String,
+}
+
+impl fmt::Display for AnnouncedFd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fd, name } = self;
+        match name.as_str() {
+            "" => write!(f, "descriptor {fd}"),
+            name => write!(f, "descriptor {fd} ({name})"),
+        }
+    }
+}
+
+impl AnnouncedFd {
+    /// A duplicate of the socket, and the original, if the server wants it and it fits.
+    fn duplicate(
+        &self,
+        wanted: &WantedSockets,
+        fits: &dyn Fn(BorrowedFd<'_>) -> bool,
+    ) -> io::Result<Option<(OwnedFd, HandedOverFd)>> {
+        let by_name = match wanted {
+            WantedSockets::All => false,
+            WantedSockets::Named(wanted) if *wanted == self.name => true,
+            WantedSockets::Named(_) => return Ok(None),
+        };
+        match unfit(handed_over::kind(self.fd, fits)?, self.fd) {
+            None => handed_over::duplicate(self.fd).map(Some),
+            // A socket that is not asked for by name may be for another part of the program.
+            Some(ListenFdsError::NoSocket(_) | ListenFdsError::WrongKind(_)) if !by_name => {
+                log::debug!("{self} is not for this server");
+                Ok(None)
+            }
+            Some(error) => Err(error.into()),
+        }
+    }
 }
 
 /// The sockets that the variables announce to the process with the pid `own`.
@@ -211,6 +247,16 @@ pub(crate) enum WantedSockets {
     Named(String),
 }
 
+/// As an address is written.
+impl fmt::Display for WantedSockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("systemd"),
+            Self::Named(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
 /// A socket that a server has taken.
 #[derive(Debug)]
 pub(crate) struct TakenSocket {
@@ -230,26 +276,10 @@ pub(crate) fn take(
     let failed = |object: String, error: io::Error| Error::new(Operation::TakeOver, object, error);
     let announced = announced().map_err(|error| failed("LISTEN_FDS".to_owned(), error.into()))?;
     let mut taken = Vec::new();
-    for AnnouncedFd { fd, name } in &announced {
-        let object = || match name.as_str() {
-            "" => format!("descriptor {fd}"),
-            name => format!("descriptor {fd} ({name})"),
-        };
-        let failed = |error| failed(object(), error);
-        let by_name = match wanted {
-            WantedSockets::All => false,
-            WantedSockets::Named(wanted) if wanted == name => true,
-            WantedSockets::Named(_) => continue,
-        };
-        let kind = handed_over::kind(*fd, fits).map_err(failed)?;
-        match unfit(kind, *fd) {
-            None => taken.push((name, handed_over::duplicate(*fd).map_err(failed)?)),
-            // A socket that is not asked for by name may be for another part of the program.
-            Some(ListenFdsError::NoSocket(_) | ListenFdsError::WrongKind(_)) if !by_name => {
-                log::debug!("{} is not for this server", object());
-            }
-            Some(error) => return Err(failed(error.into())),
-        }
+    for one in &announced {
+        let duplicate = one.duplicate(wanted, fits);
+        let duplicate = duplicate.map_err(|error| failed(one.to_string(), error))?;
+        taken.extend(duplicate.map(|duplicate| (&one.name, duplicate)));
     }
     if taken.is_empty() {
         let object = match wanted {

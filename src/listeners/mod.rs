@@ -127,14 +127,15 @@ pub struct ListenerStatus {
     /// `None` if the system does not tell. Linux does, for UNIX sockets through sock_diag(7), which
     /// a kernel may lack.
     pub queued: Option<u32>,
-    /// How many can wait, which may be fewer than the program has asked for: the system has a limit
-    /// of its own. `None` if it does not tell.
+    /// How many connections can wait; `None` if the system does not tell.
+    ///
+    /// It may be fewer than the program has asked for, since the system has a limit of its own.
     pub limit: Option<u32>,
     /// For how long the first of them has waited, at least.
     ///
     /// It is known of the sockets of a stock server, up to 32 of them, where `queued` is known: from
     /// the looks before. A first look finds none, and a look finds no more than the time since the
-    /// first one at which somebody waited. Too much is told of a socket from which others take
+    /// first one at which a client waited. Too much is told of a socket from which others take
     /// connections as well: other servers, and after an upgrade the children of the program before.
     pub oldest: Option<Duration>,
 }

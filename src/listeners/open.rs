@@ -91,10 +91,10 @@ impl OpenSockets {
             .collect()
     }
 
-    /// Fails if a child has shut one of them down, which affects all processes.
-    pub(crate) fn lost(&self) -> Option<io::Error> {
-        let is_lost = self.iter().any(|socket| !sockets::is_listening(socket));
-        is_lost.then(|| io::Error::other("a listening socket has been shut down"))
+    /// The error if a child has shut one of them down, which affects all processes.
+    pub(crate) fn lost<L: Listener>(&self, kind: &L) -> Option<Error> {
+        let lost = self.iter().find(|socket| !sockets::is_listening(*socket))?;
+        Some(shut_down(kind.name(lost.as_fd())))
     }
 
     /// In a child: hands the sockets to the code that accepts.
@@ -138,6 +138,12 @@ impl OpenSockets {
             kind.clean_up();
         }
     }
+}
+
+/// The error of accepting on a socket of this name that a child has shut down.
+pub(crate) fn shut_down(name: String) -> Error {
+    let reason = io::Error::other("the listening socket has been shut down");
+    Error::new(Operation::Accept, name, reason)
 }
 
 fn owned(sockets: Vec<OwnedFd>) -> Vec<Registered<OwnedFd>> {
@@ -198,6 +204,21 @@ mod tests {
         assert!(!sockets.is_queued());
         let error = connects(&copy).expect_err("a refusal");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn one_that_was_shut_down_is_named() {
+        let theirs = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a socket"));
+        let names = theirs
+            .each_ref()
+            .map(|one| one.local_addr().expect("an address"));
+        let origin = SocketOrigin::Program(theirs.map(OwnedFd::from).into());
+        let (sockets, kind, _) = opened(origin);
+        assert!(sockets.lost(&kind).is_none());
+        sockets::shut_down(sockets.iter().nth(1).expect("another"));
+        let error = sockets.lost(&kind).expect("an error");
+        assert_eq!(error.operation(), Operation::Accept);
+        assert_eq!(error.object(), names[1].to_string());
     }
 
     #[test]

@@ -44,7 +44,9 @@ use crate::{
 
 pub use crate::core::metrics::{Distribution, Metric, Value};
 
-/// Bounds for durations in seconds: those of OpenTelemetry for the duration of HTTP requests.
+/// Bounds for durations in seconds.
+///
+/// They are those of OpenTelemetry for the duration of HTTP requests.
 pub const SECONDS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
@@ -110,7 +112,9 @@ pub fn counter(name: &str) -> Counter {
     }
 }
 
-/// Declares a histogram, or finds the one that was declared with this name and these bounds.
+/// Declares a histogram.
+///
+/// If there is one with this name and these bounds, returns that one.
 ///
 /// Call it in the parent, before the children that count are forked. `name` is as Prometheus wants
 /// it, and best ends with the unit: `render_seconds`. Each of `bounds` is the largest value of its

@@ -45,14 +45,17 @@ use std::fmt;
 /// }
 /// ```
 pub trait Observer {
-    /// Called for each event, in order. Observers are called in the order in which they were added.
+    /// Called for each event, in order.
+    ///
+    /// Observers are called in the order in which they were added.
     ///
     /// The monitor has its current state, which may be later than the event.
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>);
 
-    /// When the observer wants to be told of an [`Event::Turn`] at the latest, by the clock of
-    /// [`Monitor::now`]. Asked after each turn, and the loop then waits no longer. A moment that stays in the
-    /// past makes the loop turn without a pause.
+    /// When the observer wants to be told of an [`Event::Turn`] at the latest.
+    ///
+    /// The clock is that of [`Monitor::now`]. Asked after each turn, and the loop then waits no
+    /// longer. A moment that stays in the past makes the loop turn without a pause.
     ///
     /// Default: never; turns come when something happens.
     fn wake_at(&self) -> Option<Time> {

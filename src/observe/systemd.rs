@@ -25,7 +25,9 @@ const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const RETRY_FULL: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Tells systemd how the server is, for a service of `Type=notify` (feature `systemd`).
+/// Tells systemd how the server is, for a service of `Type=notify`.
+///
+/// Feature `systemd`.
 ///
 /// It speaks the protocol of sd_notify(3) to the socket that NOTIFY_SOCKET names:
 ///
@@ -115,13 +117,15 @@ enum StatusLine {
 }
 
 impl Systemd {
-    /// Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of the environment: children, and
-    /// programs that the parent runs, do not find them. A second call finds none either: one server
-    /// of a program tells systemd, and a program that starts its server again keeps a clone.
+    /// Takes the socket of systemd out of the environment.
+    ///
+    /// Children, and programs that the parent runs, do not find NOTIFY_SOCKET, WATCHDOG_USEC and
+    /// WATCHDOG_PID. A second call finds none either: one server of a program tells systemd, and a
+    /// program that starts its server again keeps a clone.
     ///
     /// Call it while the program has one thread; otherwise the variables stay in the environment.
     pub fn from_env() -> Self {
-        // No server has started yet, and what is wrong is to be heard.
+        // No server has started yet, and an error is to be seen.
         super::log::stand_in();
         let [socket, microseconds, pid] = notify::take_variables();
         let mut systemd = Self::to(None, watchdog(microseconds.as_deref(), pid.as_deref()));
@@ -130,7 +134,7 @@ impl Systemd {
                 Ok(socket) => systemd.socket = Some(socket),
                 Err(error) => say!(
                     Warn,
-                    "NOTIFY_SOCKET is {name:?}: {error}; systemd is not notified"
+                    "NOTIFY_SOCKET is {name:?}: {error}; systemd is not told"
                 ),
             }
         }
@@ -203,7 +207,7 @@ impl Systemd {
         let full = error.kind() == io::ErrorKind::WouldBlock;
         self.retry_at = now + if full { RETRY_FULL } else { RETRY };
         if !std::mem::replace(&mut self.warned, true) {
-            say!(Warn, "systemd cannot be notified: NOTIFY_SOCKET: {error}");
+            say!(Warn, "systemd cannot be told: NOTIFY_SOCKET: {error}");
         }
         false
     }
@@ -369,91 +373,4 @@ fn watchdog(microseconds: Option<&OsStr>, pid: Option<&OsStr>) -> Option<Duratio
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_watchdog_is_fed_at_half_of_its_time_by_the_process_that_it_watches() {
-        let own = std::process::id().to_string();
-        let half = |usec, pid: Option<&str>| watchdog(Some(OsStr::new(usec)), pid.map(OsStr::new));
-        assert_eq!(half("3000000", None), Some(Duration::from_millis(1500)));
-        assert_eq!(
-            half("3000000", Some(&own)),
-            Some(Duration::from_millis(1500))
-        );
-        assert_eq!(half("3000000", Some("1")), None);
-        for wrong in ["", "0", "1", "-5", "3s", "99999999999999999999"] {
-            assert_eq!(half(wrong, None), None, "{wrong:?}");
-        }
-        assert_eq!(watchdog(None, None), None);
-    }
-
-    /// What is sent at a second after the start.
-    fn sent(systemd: &mut Systemd, monitor: &mut Monitor, second: u64) -> Vec<String> {
-        monitor.is_now(Time::at(Duration::from_secs(second)));
-        let mut notified = systemd.notified;
-        let lines = systemd.due(&mut notified, monitor);
-        systemd.notified = notified;
-        lines
-    }
-
-    #[test]
-    fn a_long_shutdown_is_extended_every_five_seconds() {
-        const EXTEND: &str = "EXTEND_TIMEOUT_USEC=15000000";
-        let mut systemd = Systemd::to(None, None);
-        let mut monitor = Monitor::default();
-        systemd.phase = ServicePhase::Stopping;
-        let status = "STATUS=stopping, 0 children left";
-        let lines = sent(&mut systemd, &mut monitor, 60);
-        assert_eq!(lines, ["STOPPING=1", status, EXTEND]);
-        let next = Some(Time::at(Duration::from_secs(65)));
-        assert_eq!(systemd.next(&monitor), next);
-        assert!(sent(&mut systemd, &mut monitor, 64).is_empty());
-        assert_eq!(sent(&mut systemd, &mut monitor, 65), [EXTEND]);
-    }
-
-    #[test]
-    fn a_reload_begins_with_a_message_of_its_own_and_ends_ready() {
-        let mut systemd = Systemd::to(None, None);
-        let mut monitor = Monitor::default();
-        systemd.phase = ServicePhase::Ready;
-        assert_eq!(sent(&mut systemd, &mut monitor, 60)[0], "READY=1");
-        for failed in [false, true] {
-            systemd.reload(!failed, &monitor);
-            let lines = sent(&mut systemd, &mut monitor, 61);
-            assert_eq!(lines[0], "RELOADING=1");
-            assert!(lines[1].starts_with("MONOTONIC_USEC=") && lines.len() == 2);
-            systemd.reload_ended(&monitor);
-            assert_eq!(
-                sent(&mut systemd, &mut monitor, 61),
-                ["READY=1"],
-                "{failed}"
-            );
-            assert_eq!(systemd.notified.reloads, systemd.reloads);
-        }
-    }
-
-    /// It would make the loop turn without a pause.
-    #[test]
-    fn what_is_overdue_is_not_waited_for() {
-        let mut systemd = Systemd::to(None, Some(Duration::from_secs(2)));
-        let mut monitor = Monitor::default();
-        monitor.set_timeout(Duration::from_secs(10));
-        systemd.phase = ServicePhase::Ready;
-        // No child has sent an ACK, since there is none.
-        let lines = sent(&mut systemd, &mut monitor, 60);
-        assert_eq!(lines, ["READY=1", "STATUS=0 free, 0 busy, 0 waiting"]);
-        assert_eq!(systemd.next(&monitor), None);
-    }
-
-    #[test]
-    fn a_name_is_a_path_from_the_root_or_abstract() {
-        for good in ["/run/systemd/notify", "@abstract"] {
-            assert!(NotifySocket::at(OsStr::new(good)).is_ok(), "{good}");
-        }
-        let long = format!("/{}", "x".repeat(200));
-        for wrong in ["", "@", "run/notify", "vsock:2:9999", &long] {
-            assert!(NotifySocket::at(OsStr::new(wrong)).is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ use crate::{
         monitor::{outlived, reached, restored},
         say::say,
         state::{FdRole, Snapshot},
+        upgrade::UpgradeFailure,
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
@@ -82,11 +83,8 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         }
         let mut prefork = self.adopt(&snapshot)?;
         drop(upgrade::take(state.cast_unsigned()));
-        let error = Error::new(
-            Operation::Upgrade,
-            "the new program",
-            io::Error::other(reason.to_owned()),
-        );
+        let reason = UpgradeFailure::CameBack(reason.to_owned());
+        let error = Error::new(Operation::Upgrade, "the new program", reason.into());
         prefork.inner.upgrade_failed(&error);
         Ok(prefork)
     }
@@ -256,6 +254,10 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             drop(upgrade::take(original.fd));
         }
         self.inner.parent.system.upgrades.adopt(state);
+        self.inner
+            .parent
+            .system
+            .adopt_orphans(&state.pool.orphans.0);
         self.adopt_clients(state);
         self.inner.parent.emit_pending();
         self.inner.deaths_unknown = true;

@@ -106,7 +106,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         self
     }
 
-    /// Limits what each child may do and use: its user, a chroot, resource limits and more.
+    /// Limits what each child may do and use.
+    ///
+    /// Its user, a chroot, resource limits and more.
     ///
     /// Default: a child has the limits and privileges of the parent.
     pub fn confinement(mut self, confinement: Confinement) -> Self {
@@ -137,8 +139,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         self
     }
 
-    /// Serves commands on a UNIX stream socket at `path`: reload, upgrade, stop, retire a child, set an
-    /// attribute.
+    /// Serves commands on a UNIX stream socket at `path`.
+    ///
+    /// They reload, upgrade, stop, retire a child, set an attribute, and more.
     ///
     /// A client sends lines and gets a line of JSON for each when the command is done. The file
     /// `docs/operations.md` has the commands; `help` lists them:
@@ -158,7 +161,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         self
     }
 
-    /// Tells the status of the server at this address, by HTTP: a page, JSON, metrics, probes.
+    /// Tells the status of the server at this address, by HTTP.
+    ///
+    /// It is told as a page, as JSON, as metrics and as probes.
     ///
     /// A process beside the children answers, which the parent starts with its first turn and
     /// starts again if it ends. It counts for no pool, has the [confinement](Self::confinement) of
@@ -276,7 +281,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
             state,
         )?;
         system.confinement = plan;
-        system.adoption = Adoption::new(attributes.reap_orphans, self.confinement.begins_session());
+        system.adoption = Adoption::new(attributes.reap_orphans, &self.confinement);
         let control = self.control.as_deref();
         let control = control.map(|path| open_control(path, &mut system));
         let control_file = control.transpose()?.flatten();

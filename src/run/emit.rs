@@ -1,8 +1,14 @@
 //! Tells observers what has happened, in order. Calls no hook, and does nothing in a child.
 
-use super::{guarded::Callee, parent::ParentState};
+use super::{
+    child::ChildSide,
+    guarded::Callee,
+    parent::ParentState,
+    turn::{COUNT_EVERY, Loop},
+};
 use crate::{
     core::{event::Event, monitor::Monitor, system::System, time::Time},
+    hooks::{ChildServer, PreForkHooks},
     observe::{Observer, Observers, status::Status},
 };
 
@@ -78,5 +84,45 @@ impl<Y: System> ParentState<Y> {
         }
         self.observers = observers;
         self.client_table.event(&self.monitor, event);
+    }
+}
+
+impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
+    /// Tells observers the state at the end of a turn, and that the turn has ended.
+    pub(super) fn emit_turn(&mut self) {
+        if self.done {
+            return;
+        }
+        if self.parent.monitor.is_in_saturation() {
+            self.emit_waiting();
+        }
+        self.parent.wake_at = None;
+        let next_in = self.longest_wait();
+        self.parent.emit(&Event::Turn { next_in });
+        self.parent.wake_at = self.parent.first_wake();
+    }
+
+    /// Tells observers the listeners, and that the server has started.
+    pub(super) fn emit_start(&mut self) {
+        let listeners = self.server.listeners().into_iter();
+        self.listeners = listeners.map(|listener| listener.name).collect();
+        for name in &self.listeners {
+            self.parent.emit(&Event::ListenerOpened { name });
+        }
+        self.parent.emit(&Event::Started);
+    }
+
+    /// Asks the server object now and then how many connections were refused.
+    pub(super) fn count_refusals(&mut self) {
+        let now = self.parent.monitor.now();
+        if self.count_refusals_at <= now {
+            self.count_refusals_at = now + COUNT_EVERY;
+            self.note_refusals();
+        }
+    }
+
+    pub(super) fn note_refusals(&mut self) {
+        self.parent.monitor.note_refusals(self.server.refusals());
+        self.parent.emit_pending();
     }
 }

@@ -58,16 +58,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let ParentState {
             monitor, system, ..
         } = &mut self.parent;
-        let private = monitor.comm_channel() == CommChannel::Private;
+        let channel = monitor.comm_channel();
         // The child's name is chosen before the fork, so that the child finds its slot on the
         // board.
         let id = monitor.pool.next_id();
         let has_slot = system.open_slot(id);
         let on_board = monitor.coalesce_words() && has_slot;
-        let inbox = Inbox::new(id, monitor.comm_words(), private, on_board);
+        let inbox = Inbox::new(id, monitor.comm_words(), channel, on_board);
         let terms = ForkTerms {
             id,
-            private,
+            private: channel == CommChannel::Private,
             group,
             stop_signal: self.server.stop_signal(),
             #[cfg(feature = "holder")]

@@ -154,14 +154,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         self.parent.client_table = ClientTable::default();
         let (note, saved, inherited) = self.parent.system.inherit();
         self.go_on_with_upgrade(note.upgrade);
-        let saved = Snapshot::decode(&saved).ok();
-        if saved.is_some() {
-            self.parent.monitor.unset_attributes();
-        }
-        // OK to take the default: what is missing there is not needed by the children.
-        let saved = saved.unwrap_or_default();
-        self.restore_hooks(&saved, &note);
-        self.parent.monitor.restore_attributes(&saved.attributes);
+        let saved = self.regain_settings(Snapshot::decode(&saved).ok(), &note);
         let now = self.parent.monitor.now();
         let state = Snapshot {
             pool: PoolState {
@@ -183,6 +176,9 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         let successors = inherited.iter().filter(succeeds);
         successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
+        if note.reload_asked {
+            self.parent.monitor.reload();
+        }
         self.failure = note.ends_for();
         for child in inherited.iter().filter(|child| child.record.end.is_some()) {
             self.reap_one(child.id());
@@ -212,6 +208,28 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
                 self.handed_on = Vec::new();
             }
         }
+    }
+
+    /// Takes over the attributes and what the hooks have saved. While a reload is under way, hooks find
+    /// what was in force before it when they read the settings, as they would without a kill: that is what
+    /// they put back if the reload fails.
+    fn regain_settings(&mut self, saved: Option<Snapshot>, note: &PoolNote) -> Snapshot {
+        let Some(saved) = saved else {
+            // OK: what is missing there is not needed by the children.
+            self.restore_hooks(&Snapshot::default(), note);
+            return Snapshot::default();
+        };
+        self.journaled.before_reload = saved.before_reload.clone();
+        let before = saved.before_reload.as_ref();
+        self.set_again(before.map_or(&saved.attributes, |it| &it.attributes.0));
+        self.restore_hooks(&saved, note);
+        self.set_again(&saved.attributes);
+        saved
+    }
+
+    fn set_again(&mut self, changed: &[(String, String)]) {
+        self.parent.monitor.unset_attributes();
+        self.parent.monitor.restore_attributes(changed);
     }
 
     /// The hooks are as they were before the first fork: they get what they have saved, and read the

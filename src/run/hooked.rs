@@ -6,7 +6,7 @@ use crate::{
     hooks::{ChildServer, PreForkHooks},
 };
 
-/// Counts of words heard.
+/// Counts of words received.
 #[derive(Debug, Default)]
 pub(super) struct WordCounts {
     /// Since the turn began.

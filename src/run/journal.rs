@@ -8,7 +8,7 @@ use crate::{
         config::Config,
         journal::{FailureNote, ROOM, WordNotes},
         say::say,
-        state::Snapshot,
+        state::{BeforeReload, EncodedList, Snapshot},
         system::System,
         time::Time,
     },
@@ -27,6 +27,8 @@ pub(super) struct Journaled {
     reload: (u32, bool),
     /// Whether the settings were read again, and the children that have them did not fail.
     pub(super) renewed: bool,
+    /// What was in force before the reload that is under way.
+    pub(super) before_reload: Option<BeforeReload>,
     config: Option<Config>,
     /// What the hooks have saved last.
     hooks: Vec<u8>,
@@ -54,6 +56,31 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             .pool_note(self.journaled.renewed, failure);
         if let Some(journal) = self.parent.system.journal() {
             journal.note_pool(&note);
+        }
+    }
+
+    /// Keeps what is in force, before the settings are read for a reload. While another one goes on, that
+    /// is what was in force before it.
+    pub(super) fn keep_before_reload(&mut self) {
+        let monitor = &self.parent.monitor;
+        if self.parent.system.journal().is_some() && !monitor.is_reloading() {
+            let attributes = EncodedList(monitor.changed_attributes());
+            self.journaled.before_reload = Some(BeforeReload { attributes });
+        }
+    }
+
+    /// Notes at once that a reload has begun. A signal that has asked for it would come again after a
+    /// kill in this turn; a hook, or a client of the control socket, would have asked in vain.
+    pub(super) fn note_reload(&mut self) {
+        self.journaled.renewed = true;
+        if self.parent.system.journal().is_none() {
+            return;
+        }
+        // First: a parent that goes on with the reload needs what was in force before it.
+        self.save_state();
+        let epoch = self.parent.monitor.replacement.epoch();
+        if let Some(journal) = self.parent.system.journal() {
+            journal.note_reload(epoch);
         }
     }
 
@@ -111,9 +138,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if let Some(saved) = saved {
             self.journaled.hooks = saved;
         }
+        let monitor = &self.parent.monitor;
+        let before_reload = self.journaled.before_reload.clone();
         let mut state = Snapshot {
             hooks: self.journaled.hooks.clone(),
-            ..self.parent.monitor.save_pool()
+            before_reload: before_reload.filter(|_| monitor.is_reloading()),
+            ..monitor.save_pool()
         };
         let bytes = state.encode();
         if bytes.len() <= ROOM {
@@ -152,7 +182,7 @@ impl<Y: System> ParentState<Y> {
         }
     }
 
-    /// Notes the successors that count for nobody any more.
+    /// Notes the successors that count for no child any more.
     fn note_paired(&self) {
         if let Some(journal) = self.system.journal() {
             let paired = self.monitor.replacement.paired();

@@ -21,14 +21,19 @@ mod holder;
 mod hooked;
 #[cfg(feature = "holder")]
 mod journal;
+mod longest_wait;
 mod parent;
 mod perform;
+mod queues;
 mod read;
 mod reap;
 mod replace;
+mod reserve;
+mod signals;
 #[cfg(test)]
 mod simulation_tests;
 mod stacks;
+mod starts;
 mod status;
 mod time_limits;
 mod turn;
@@ -258,7 +263,9 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         self.inner.parent.system.id
     }
 
-    /// The addresses at which the status is told: `127.0.0.1:9100`, `/run/hello.status`.
+    /// The addresses at which the status is told.
+    ///
+    /// Such as `127.0.0.1:9100` or `/run/hello.status`.
     ///
     /// Empty unless [`Builder::status`] has asked for it.
     #[cfg(feature = "status")]

@@ -12,7 +12,7 @@ use crate::{
     hooks::{ChildServer, PreForkHooks},
 };
 
-/// How many forks one turn performs: in a burst of forks, the loop hears the first children between
+/// How many forks one turn performs: in a burst of forks, the loop reads the first children between
 /// turns.
 const FORKS: usize = 32;
 /// How many tasks one turn performs beyond those in the queue at its beginning. Hooks that post

@@ -202,7 +202,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// For operators who look for the client that a child did not survive.
+    /// For an operator that looks for the client that a child did not survive.
     fn log_connection_in_hand(&self, child: ChildId) {
         let system = &self.parent.system;
         let notes = system.notes(child.slot());

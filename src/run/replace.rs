@@ -20,10 +20,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.monitor.is_shutdown() {
             return;
         }
+        #[cfg(feature = "holder")]
+        self.keep_before_reload();
         match self.read_settings() {
             Ok(()) => {
-                self.note_renewed(true);
                 self.parent.monitor.begin_reload();
+                #[cfg(feature = "holder")]
+                self.note_reload();
             }
             Err(error) => self.reload_failed(&error),
         }
@@ -36,16 +39,6 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             read = hooks.handler_reload(monitor, server);
         });
         read.map_err(|error| Error::new(Operation::Reload, "the settings", error))
-    }
-
-    /// Notes whether a parent after this one is to read the settings again.
-    fn note_renewed(&mut self, renewed: bool) {
-        #[cfg(feature = "holder")]
-        {
-            self.journaled.renewed = renewed;
-        }
-        #[cfg(not(feature = "holder"))]
-        let _ = renewed;
     }
 
     pub(super) fn reload_failed(&mut self, error: &Error) {
@@ -61,7 +54,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// The children of a reload have failed. If they are those of a new program, that has failed.
     pub(super) fn children_failed(&mut self, error: &Error) {
-        self.note_renewed(false);
+        // A parent after this one would read what is bad.
+        #[cfg(feature = "holder")]
+        {
+            self.journaled.renewed = false;
+        }
         if !self.comes_back(error) {
             self.reload_failed(error);
         }

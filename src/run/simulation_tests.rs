@@ -11,6 +11,7 @@ use crate::{
         child::{Cause, Child, ChildId, Reason, Signal, State},
         config::Attributes,
         monitor::Monitor,
+        replacement::PATIENCE,
         simulation::{Random, ShutdownBegan, Simulated, World},
         system::System,
         time::Time,
@@ -200,7 +201,7 @@ impl Simulation {
                 may_miss = 0;
             }
             may_miss = may_miss.max(first_to_go);
-            // One that is ready and that the parent has not heard of is still one too many.
+            // One that is ready and of which the parent does not know yet is still one too many.
             let heard = |id: &&ChildId| self.monitor().child(**id).is_some_and(Child::has_waited);
             most = most.max(ready.iter().filter(heard).count());
             assert!(
@@ -229,13 +230,19 @@ impl Simulation {
         monitor.is_reloading()
     }
 
-    /// How many children may have to go before their successors, for lack of room.
+    /// How many children may have to go before their successors, for lack of room, and how many of
+    /// those serve for so long that others go meanwhile.
     fn first_to_go(&self) -> usize {
         let monitor = self.monitor();
         let live = monitor.pool.census().live();
         let full = live + monitor.queue.forks() >= monitor.max_clients();
+        let slow = |child: &&Child| {
+            let told = child.retirement.as_ref().map(|told| told.at);
+            child.is_serving() && told.is_some_and(|at| at + PATIENCE <= monitor.now())
+        };
         if full {
-            monitor.attributes.replacements_at_once(live)
+            let slow = monitor.retiring_servers().filter(slow).count();
+            monitor.attributes.replacements_at_once(live) + slow
         } else {
             0
         }

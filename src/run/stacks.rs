@@ -24,7 +24,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// For somebody who wants to see it. Where the child stands in the kernel is read before it is
+    /// For a client that wants to see it. Where the child stands in the kernel is read before it is
     /// asked: the question wakes it.
     pub(super) fn look_at_stack(&mut self, child: ChildId) {
         let monitor = &mut self.parent.monitor;

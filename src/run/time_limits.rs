@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// Judges the children whose time may be up. What they have said by now has been heard.
+    /// Judges the children whose time may be up. What they have said by now was read.
     pub(super) fn check_clocks(&mut self) {
         if !self.parent.monitor.clocks_are_due() {
             return;

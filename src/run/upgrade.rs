@@ -17,9 +17,8 @@ use crate::{
 };
 use std::{any::Any, io};
 
-fn failed(failure: &UpgradeFailure) -> Error {
-    let reason = io::Error::other(failure.to_string());
-    Error::new(Operation::Upgrade, "the new program", reason)
+fn failed(failure: UpgradeFailure) -> Error {
+    Error::new(Operation::Upgrade, "the new program", failure.into())
 }
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
@@ -33,14 +32,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.system.add_asker(asker);
         }
         if self.parent.monitor.is_stopping() {
-            return self.upgrade_failed(&failed(&UpgradeFailure::Stop));
+            return self.upgrade_failed(&failed(UpgradeFailure::Stop));
         }
         #[cfg(feature = "holder")]
         if self.parent.system.journal().is_some()
             && self.parent.monitor.programs
             && !keeps_programs()
         {
-            return self.upgrade_failed(&failed(&UpgradeFailure::EndsPrograms));
+            return self.upgrade_failed(&failed(UpgradeFailure::EndsPrograms));
         }
         self.parent.monitor.begin_upgrade();
         self.parent.emit_pending();
@@ -69,7 +68,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn save(&mut self) -> Result<Vec<u8>, Error> {
         let mut saved = None;
         self.call("save", |hooks, monitor| saved = Some(hooks.save(monitor)));
-        saved.ok_or_else(|| failed(&UpgradeFailure::Unsaved))
+        saved.ok_or_else(|| failed(UpgradeFailure::Unsaved))
     }
 
     /// The state of this server now, without what the system knows.
@@ -112,7 +111,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 // The program before may not be able to read what this one would hand on.
                 self.execute(self.handed_on.clone(), Some(reason));
             }
-            UpgradeStep::Fail(failure) => self.upgrade_failed(&failed(&failure)),
+            UpgradeStep::Fail(failure) => self.upgrade_failed(&failed(failure)),
         }
     }
 
@@ -150,10 +149,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.system.forget_trial();
         self.forget_the_one_before();
         self.parent.system.answer_askers(&format!("error: {error}"));
-        self.emit_upgrade_failed(error);
+        self.call_upgrade_failed(error);
     }
 
-    fn emit_upgrade_failed(&mut self, error: &Error) {
+    fn call_upgrade_failed(&mut self, error: &Error) {
         let hooks = self.hooks.current();
         let event = Event::UpgradeFailed { error };
         self.parent

@@ -1,43 +1,29 @@
 //! Performs the accept loop that the stock servers share: one connection at a time. `core/accept`
 //! decides what comes next; this file makes the system calls and decides nothing.
 
+mod finding;
+mod serving;
 mod shedder;
 
 use super::{
     admission::Admission,
-    conn::{Conn, ConnContext, Metered, Stream},
-    ending::{Ends, WatchedConn},
+    conn::{Conn, Stream},
+    ending::Ends,
     reserve::Reserve,
 };
 use crate::{
     core::{
         accept::{
-            AcceptConfig, AcceptMachine, Action, Observation,
-            refusal::Refusal,
-            shortage::{RetryPause, Shortage},
+            AcceptConfig, AcceptMachine, Action, Observation, Wakeups, refusal::Refusal,
+            shortage::Shortage,
         },
-        conn_end::Outcome,
         time::Time,
     },
-    hooks::{comm::Comm, server::complain},
+    hooks::comm::Comm,
     listeners::Listener,
-    sys::{
-        accept::Newcomer,
-        atfork,
-        blame::is_the_clients,
-        fd_registry::Registered,
-        hangup::{self, Hangup},
-        link::Wake,
-        sockets::{self, Accepted, Blocking},
-    },
+    sys::{accept::Newcomer, fd_registry::Registered},
 };
-use std::{
-    cell::RefCell,
-    io,
-    os::fd::{AsFd, OwnedFd},
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, io, os::fd::OwnedFd, rc::Rc, time::Duration};
 
 pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 
@@ -117,20 +103,17 @@ impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
         loop {
             seen = match self.machine.step(seen) {
                 Action::CheckIn { say_not_busy } => self.check_in(say_not_busy),
-                Action::Accept {
-                    look_first,
-                    leave_wakeups,
-                } => self.accept(look_first, leave_wakeups)?,
+                Action::Accept { attempt, wakeups } => self.accept(attempt, wakeups)?,
                 Action::WaitInAccept => self.wait_in_accept()?,
                 Action::WaitInEpoll => self.wait_in_epoll()?,
                 Action::Serve {
-                    leave_wakeups,
+                    wakeups,
                     look_first,
                 } => match self.refusal(look_first) {
-                    None => self.serve(leave_wakeups),
+                    None => self.serve(wakeups),
                     Some(refusal) => self.refuse(refusal),
                 },
-                Action::Drain { look_first } => self.drain(look_first)?,
+                Action::Drain { attempt } => self.drain(attempt)?,
                 Action::Leave => return Ok(()),
             };
         }
@@ -163,261 +146,10 @@ impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
         }
     }
 
-    fn drain(&mut self, look_first: bool) -> io::Result<Observation> {
-        // Without a parent the listeners are closed, or will be.
-        if self.acceptor.comm.is_orphaned() || self.acceptor.comm.is_leaving() {
-            return Ok(Observation::NothingQueued);
-        }
-        self.keep_nonblocking()?;
-        self.accept(look_first, false)
-    }
-
-    fn accept(&mut self, look_first: bool, leave_wakeups: bool) -> io::Result<Observation> {
-        if leave_wakeups {
+    fn settle(&self, wakeups: Wakeups) {
+        if wakeups == Wakeups::LeftToOthers {
             self.acceptor.comm.leave_wakeups();
         }
-        let count = self.count();
-        for offset in 0..count {
-            let index = (self.next + offset) % count;
-            if self.try_accept(index, look_first)? {
-                self.next = index + 1;
-                return Ok(Observation::Found);
-            }
-        }
-        Ok(Observation::NothingQueued)
-    }
-
-    fn wait_in_accept(&mut self) -> io::Result<Observation> {
-        self.say(Comm::not_busy);
-        let found = self.try_accept(0, false)?;
-        let took = self.lap();
-        Ok(Observation::WaitedInAccept { found, took })
-    }
-
-    fn wait_in_epoll(&mut self) -> io::Result<Observation> {
-        self.say(Comm::not_busy);
-        let wake = self.wait()?;
-        let after = self.lap();
-        self.keep_nonblocking()?;
-        Ok(match wake {
-            Wake::Ready => Observation::Woken { after },
-            Wake::Stop | Wake::Timer => Observation::NotWoken,
-        })
-    }
-
-    fn wait(&self) -> io::Result<Wake> {
-        match &self.acceptor.listeners.borrow()[..] {
-            // The usual case needs no allocation for each connection.
-            [listener] => self.acceptor.comm.wait(&[listener.as_fd()]),
-            many => {
-                let fds: Vec<_> = many.iter().map(|listener| listener.as_fd()).collect();
-                self.acceptor.comm.wait(&fds)
-            }
-        }
-    }
-
-    fn serve(&mut self, leave_wakeups: bool) -> Observation {
-        let connection = self.in_hand.as_ref().map(|in_hand| &in_hand.connection);
-        let peer = connection.and_then(|connection| connection.remote);
-        let queued = connection.and_then(|connection| connection.queued);
-        self.say(|comm| comm.busy_after(self.clock, peer));
-        if let Some(queued) = queued {
-            self.acceptor.comm.note_queued(queued);
-        }
-        if leave_wakeups {
-            self.acceptor.comm.leave_wakeups();
-        }
-        // A child that has not read the clock yet is new, and its first ACK is recent.
-        if self.clock.is_some() {
-            self.say(|comm| comm.begin(self.clock));
-        }
-        if let Some(in_hand) = self.in_hand.take() {
-            self.check_header(in_hand.connection);
-        }
-        self.acceptor.comm.end_connection();
-        let took = self.lap();
-        if self.acceptor.comm.is_leaving() {
-            return Observation::ServedLast;
-        }
-        Observation::Served {
-            took,
-            number: *self.acceptor.requests_handled,
-        }
-    }
-
-    /// Why the connection in hand is not to be served. With `look_first` also if its client has
-    /// reset it while it was queued.
-    fn refusal(&self, look_first: bool) -> Option<Refusal> {
-        let in_hand = self.in_hand.as_ref()?;
-        self.unless_gone(in_hand.refusal, look_first)
-    }
-
-    /// A refusal of the connection in hand, or that its client has gone, who needs no answer.
-    fn unless_gone(&self, refusal: Option<Refusal>, look_first: bool) -> Option<Refusal> {
-        let in_hand = self.in_hand.as_ref()?;
-        let looks = refusal.map_or(look_first, Refusal::has_an_answer);
-        let has_gone = looks && hangup::look(&in_hand.connection.stream) == Hangup::Whole;
-        if has_gone {
-            Some(Refusal::Gone)
-        } else {
-            refusal
-        }
-    }
-
-    fn refuse(&mut self, refusal: Refusal) -> Observation {
-        log::debug!("a connection is not served: {refusal}");
-        self.acceptor.admission.count(refusal);
-        self.acceptor.comm.end_connection();
-        if let Some(in_hand) = self.in_hand.take() {
-            let queued = in_hand.connection.queued;
-            self.acceptor.comm.note_refused(refusal, queued);
-            let watched = self.watch(&in_hand.connection, 0);
-            if refusal.has_an_answer() {
-                let number = *self.acceptor.requests_handled;
-                let conn = self.conn(in_hand.connection, number, &watched);
-                note_end(self.acceptor.admission.shed(conn));
-            }
-            end(watched, Outcome::Refused(refusal));
-        }
-        self.lap();
-        Observation::Skipped
-    }
-
-    /// Begins to look at a connection, if anybody is told of its end.
-    fn watch(&self, connection: &Newcomer, number: u64) -> Option<WatchedConn> {
-        let ends = self.acceptor.ends.as_ref()?;
-        Some(ends.begin(connection, number))
-    }
-
-    /// Counts a connection. Near its limit the child asks to be replaced before it serves, so that
-    /// the successor starts meanwhile.
-    fn count_connection(&mut self) {
-        *self.acceptor.requests_handled += 1;
-        if self.acceptor.replaced_after == Some(*self.acceptor.requests_handled) {
-            self.say(Comm::ask_for_replacement);
-        }
-    }
-
-    /// Hands a connection to the handler, unless its header is refused; then it does not count.
-    fn check_header(&mut self, connection: Newcomer) {
-        let number = *self.acceptor.requests_handled + 1;
-        let mut watched = self.watch(&connection, number);
-        let mut conn = self.conn(connection, number, &watched);
-        let check = self.acceptor.header_check.as_mut();
-        let admits = check.is_none_or(|admits| admits(&mut conn));
-        if let Some(watched) = &mut watched {
-            watched.note_client(&conn);
-        }
-        if !admits {
-            return end(watched, Outcome::NoHeader);
-        }
-        self.count_connection();
-        let outcome = self.handle(conn);
-        end(watched, outcome);
-    }
-
-    fn handle(&mut self, conn: Conn<L::Stream>) -> Outcome {
-        let served = (self.acceptor.handler)(conn);
-        // The child may wait next, for long.
-        atfork::connection_is_over();
-        note_end(served)
-    }
-
-    fn conn(
-        &self,
-        connection: Newcomer,
-        number: u64,
-        watched: &Option<WatchedConn>,
-    ) -> Conn<L::Stream> {
-        let meter: Metered = watched.as_ref().map(WatchedConn::meter);
-        let acceptor = &self.acceptor;
-        let place = ConnContext {
-            comm: acceptor.comm.share(),
-            listeners: Rc::clone(&acceptor.listeners),
-            number,
-            first_wait: acceptor.first_wait,
-            meter,
-        };
-        Conn::new(connection, place)
-    }
-
-    fn count(&self) -> usize {
-        self.acceptor.listeners.borrow().len()
-    }
-
-    /// Whether there is a connection in hand now.
-    fn try_accept(&mut self, index: usize, look_first: bool) -> io::Result<bool> {
-        let blocking = match self.acceptor.first_wait {
-            Some(_) => Blocking::Allowed,
-            None => Blocking::Never,
-        };
-        let accepted = match self.acceptor.listeners.borrow().get(index) {
-            Some(listener) if look_first && !sockets::is_queued(&**listener)? => return Ok(false),
-            Some(listener) => sockets::accept(&**listener, blocking),
-            None => Accepted::Nothing,
-        };
-        match accepted {
-            Accepted::Connection(connection) => {
-                self.shortage.end();
-                self.in_hand = Some(self.judge(index, connection));
-            }
-            Accepted::Nothing => {}
-            Accepted::Exhausted(error) => {
-                let pause = self.shortage.exhausted();
-                self.back_off(pause, &error)?;
-            }
-            Accepted::Forbidden(error) => {
-                if let Some(pause) = self.shortage.forbidden() {
-                    self.back_off(pause, &error)?;
-                }
-            }
-            // The parent has closed it.
-            Accepted::Broken(_) if self.acceptor.comm.shutdown_requested() => {}
-            Accepted::Broken(error) => return Err(error),
-        }
-        Ok(self.in_hand.is_some())
-    }
-
-    fn judge(&mut self, listener: usize, mut connection: Newcomer) -> AcceptedConn {
-        let Acceptor {
-            admission,
-            kind,
-            comm,
-            ..
-        } = &mut self.acceptor;
-        admission.count_taken(listener);
-        admission.measure(*kind, &mut connection);
-        if let Some(queued) = connection.queued {
-            comm.count_queued(listener, queued);
-        }
-        let refusal = admission.refusal(listener, &connection, comm);
-        AcceptedConn {
-            connection,
-            refusal,
-        }
-    }
-
-    fn back_off(&self, pause: RetryPause, error: &io::Error) -> io::Result<()> {
-        if pause.is_first {
-            complain!("cannot accept for now: {error}");
-        }
-        self.acceptor.comm.pause(pause.duration)
-    }
-
-    /// A library that gets a wrong descriptor may set the listeners to blocking mode, for all
-    /// children, and a child that is stuck in accept sends no ACK. The mode is checked before
-    /// attempts that probably find nothing; under load there are none. A listener with a timeout
-    /// needs no check: accept(2) respects the timeout, so an attempt that blocks ends soon.
-    fn keep_nonblocking(&self) -> io::Result<()> {
-        if self.acceptor.first_wait.is_some() || self.acceptor.config.blocks {
-            return Ok(());
-        }
-        for listener in self.acceptor.listeners.borrow().iter() {
-            if sockets::keep_nonblocking(&**listener)? {
-                complain!("somebody has set a listening socket to blocking mode; set back");
-            }
-        }
-        Ok(())
     }
 
     /// The time since the end of the last wait or connection; `None` in a new child, where the
@@ -433,28 +165,5 @@ impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
         if let Err(error) = word(self.acceptor.comm) {
             log::debug!("the parent cannot be reached: {error}");
         }
-    }
-}
-
-/// What the code for a connection has returned.
-fn note_end(result: io::Result<()>) -> Outcome {
-    match result {
-        Ok(()) => Outcome::Served,
-        // The client caused it: not worth a line on stderr.
-        Err(error) if is_the_clients(&error) => {
-            log::debug!("connection ended: {error}");
-            Outcome::Lost
-        }
-        Err(error) => {
-            complain!("connection failed: {error}");
-            Outcome::Failed
-        }
-    }
-}
-
-/// Tells those who are to be told.
-fn end(watched: Option<WatchedConn>, outcome: Outcome) {
-    if let Some(watched) = watched {
-        watched.end(outcome);
     }
 }

@@ -84,9 +84,10 @@ impl AccessLog {
         Self::new(LogDestination::Stderr)
     }
 
-    /// To something that the program has opened, such as a pipe to a program that writes logs. It is
-    /// not reopened. Several lines at once may mix in anything but pipes and files that are
-    /// appended to.
+    /// To something that the program has opened.
+    ///
+    /// A pipe to a program that writes logs, for example. It is not reopened. Several lines at once
+    /// may mix in anything but pipes and files that are appended to.
     pub fn to(descriptor: impl Into<OwnedFd>) -> Self {
         Self::new(LogDestination::Descriptor(descriptor.into()))
     }

@@ -22,14 +22,16 @@ mod pump;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod segmentation;
 mod session;
+mod stream;
 mod times;
+mod waiting;
 
 #[cfg(test)]
 mod filter_tests;
 #[cfg(test)]
 mod session_tests;
 
-use self::bounds::{Bounds, too_slow};
+use self::bounds::Bounds;
 pub(super) use self::meter::{Meter, Metered};
 pub use self::{
     class::ConnClass,
@@ -38,6 +40,7 @@ pub use self::{
     pace::MinRate,
     peer::{Peer, PeerCredentials},
     session::Session,
+    stream::Stream,
 };
 use super::accept::SharedListeners;
 
@@ -46,78 +49,14 @@ use super::proxy::Proxied;
 use crate::{
     core::{comm::Acker, endpoint_load::EndpointLoad, time::Time},
     hooks::comm::Comm,
-    sys::{
-        accept::{Newcomer, canonical},
-        credentials,
-        link::Interest,
-        sockets::Blocking,
-    },
+    sys::accept::{Newcomer, canonical},
 };
 use std::{
-    fmt,
-    io::{self, IoSlice, Read, Write},
+    fmt, io,
     net::{Shutdown, SocketAddr, TcpStream},
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
-
-/// The type of a connection: [`TcpStream`], [`UnixStream`], or that of your own
-/// [`Listener`](crate::servers::Listener).
-pub trait Stream: AsFd + AsRawFd + From<OwnedFd> + fmt::Debug + 'static {
-    /// Makes every later operation block without limit: no O_NONBLOCK, no timeouts.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says.
-    fn block(&self) -> io::Result<()>;
-    /// Ends one direction or both.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says.
-    fn end(&self, how: Shutdown) -> io::Result<()>;
-    /// Describes the other end. `remote` is the client's internet address as accept(2) returned it;
-    /// `None` for a socket of another kind.
-    fn peer(&self, remote: Option<SocketAddr>) -> Peer;
-}
-
-macro_rules! streams {
-    ($($type:ty: $peer:expr;)*) => {$(
-        impl Stream for $type {
-            fn block(&self) -> io::Result<()> {
-                self.set_nonblocking(false)?;
-                self.set_read_timeout(None)?;
-                self.set_write_timeout(None)
-            }
-            fn end(&self, how: Shutdown) -> io::Result<()> {
-                self.shutdown(how)
-            }
-            fn peer(&self, remote: Option<SocketAddr>) -> Peer {
-                $peer(self, remote)
-            }
-        }
-    )*};
-}
-streams! {
-    TcpStream: tcp_peer;
-    UnixStream: unix_peer;
-}
-
-fn tcp_peer(stream: &TcpStream, remote: Option<SocketAddr>) -> Peer {
-    Peer::tcp(remote, stream.local_addr().ok().map(canonical))
-}
-
-fn unix_peer(stream: &UnixStream, _: Option<SocketAddr>) -> Peer {
-    let address = stream.local_addr().ok();
-    let path = address.and_then(|address| address.as_pathname().map(Into::into));
-    let credentials = credentials::of_peer(stream).ok();
-    let credentials = credentials
-        .map(|(pid, uid, gid)| PeerCredentials::new((pid != 0).then_some(pid), uid, gid));
-    Peer::unix(path, credentials)
-}
 
 /// A connection, handed to the handler of a stock server. Dropping it closes it.
 ///
@@ -138,7 +77,7 @@ pub struct Conn<S> {
     /// notices the parent's end. The client is usually ready by then, which saves two system calls.
     first_wait: Option<Duration>,
     bounds: Bounds,
-    /// What moves over it, if anybody is told of its end.
+    /// What moves over it, if a hook is told of its end.
     meter: Metered,
     /// What the proxy has said that passes the connection on.
     #[cfg(feature = "proxy-protocol")]
@@ -190,13 +129,16 @@ impl<S: Stream> Conn<S> {
         self.remote
     }
 
-    /// How many connections this child has taken, this one included: the original's
-    /// `requests_handled`.
+    /// How many connections this child has taken, this one included.
+    ///
+    /// The original's `requests_handled`.
     pub fn requests_handled(&self) -> u64 {
         self.number
     }
 
-    /// How long the connection was queued, from the end of its handshake until this child took it.
+    /// How long the connection was queued.
+    ///
+    /// It is the time from the end of its handshake until this child took it.
     ///
     /// `None` unless the server was told to [ask for it](crate::servers::StreamServer::queue_time) or
     /// has a [`max_queue_age`](crate::servers::StreamServer::max_queue_age), and where the kernel
@@ -206,8 +148,9 @@ impl<S: Stream> Conn<S> {
         self.queued
     }
 
-    /// Says that the child is alive, during long legitimate work. A child that computes for longer
-    /// than `timeout` without this call is told to stop.
+    /// Says that the child is alive, during long legitimate work.
+    ///
+    /// A child that computes for longer than `timeout` without this call is told to stop.
     ///
     /// # Errors
     ///
@@ -223,7 +166,9 @@ impl<S: Stream> Conn<S> {
         self.comm.extend(time);
     }
 
-    /// Says what the child does with this connection, for whoever looks: see [`Comm::describe`].
+    /// Says what the child does with this connection.
+    ///
+    /// See [`Comm::describe`].
     ///
     /// The text that was said last is also in the line of an
     /// [access log](crate::servers::StreamServer::access_log).
@@ -260,14 +205,16 @@ impl<S: Stream> Conn<S> {
         self.comm.ask_for_replacement()
     }
 
-    /// How many children of the server have a connection in hand now, this one included: see
-    /// [`Comm::busy_servers`].
+    /// How many children have a connection in hand now, this one included.
+    ///
+    /// See [`Comm::busy_servers`].
     pub fn busy_servers(&self) -> usize {
         self.comm.busy_servers()
     }
 
-    /// How loaded the server is, for a header of the answer: see
-    /// [`EndpointLoad`] and [`Comm::endpoint_load`].
+    /// How loaded the server is, for a header of the answer.
+    ///
+    /// See [`EndpointLoad`] and [`Comm::endpoint_load`].
     ///
     /// ```
     /// # use prefork_server::{TcpServer, servers::EndpointLoad};
@@ -318,99 +265,6 @@ impl<S: Stream> Conn<S> {
     pub(super) fn time_after(&self, time: Option<Duration>) -> Option<Time> {
         self.comm.deadline(time)
     }
-
-    /// Waits, in place of for the client, for another descriptor that tells of its service. False
-    /// after the deadline.
-    pub(super) fn wait_for(&self, fd: BorrowedFd<'_>, until: Option<Time>) -> io::Result<bool> {
-        self.comm.wait_until(fd, Interest::Read, until)
-    }
-
-    /// Waits for a short time. False after the deadline.
-    pub(super) fn wait_a_little(&self, time: Duration, until: Option<Time>) -> io::Result<bool> {
-        let end = self.comm.now() + time;
-        let end = until.map_or(end, |until| until.min(end));
-        let stream = self.stream.as_fd();
-        self.comm.wait_until(stream, Interest::Neither, Some(end))?;
-        Ok(until.is_none_or(|until| self.comm.now() < until))
-    }
-
-    /// Repeats `attempt` until it has moved bytes or fails for good, and waits in between. All this
-    /// counts as a wait for the client.
-    fn wait_for_client(
-        &self,
-        interest: Interest,
-        timeout: Option<Duration>,
-        attempt: impl FnMut(&S, Blocking) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let start = self.bounds.is_paced().then(|| self.comm.now());
-        let moved = self.try_until_ready(interest, timeout, attempt);
-        if let Some(start) = start {
-            let bytes = *moved.as_ref().unwrap_or(&0);
-            self.bounds.note(self.comm.now().since(start), bytes);
-        }
-        moved
-    }
-
-    fn try_until_ready(
-        &self,
-        interest: Interest,
-        timeout: Option<Duration>,
-        mut attempt: impl FnMut(&S, Blocking) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        // With a client that is never slow the connection never waits, so the ACK is sent here. OK
-        // to ignore: the connection in hand is served to its end in any case.
-        let _ = self.comm.begin(None);
-        let timeout = self.cut_paced(timeout)?;
-        self.look_around().map_err(|_| too_slow())?;
-        let mut blocking = self.first_attempt(timeout);
-        let mut waited = false;
-        let mut deadline = match blocking {
-            Blocking::Allowed => self.comm.deadline(timeout),
-            Blocking::Never => None,
-        };
-        loop {
-            match attempt(&self.stream, blocking) {
-                // A signal came: it may be the stop signal, which the wait below checks.
-                Err(error) if is_wait(&error) || is_interruption(&error) => {}
-                result => {
-                    if waited {
-                        // OK to ignore, as above. What the handler does next may take long.
-                        let _ = self.comm.begin(None);
-                    }
-                    return result;
-                }
-            }
-            blocking = Blocking::Never;
-            waited = true;
-            deadline = deadline.or_else(|| self.comm.deadline(timeout));
-            self.wait_patiently(interest, deadline)?;
-        }
-    }
-
-    /// Waits until the client is ready for `interest`. An error after `deadline`, or when others
-    /// wait for this child and the client has had its time.
-    fn wait_patiently(&self, interest: Interest, deadline: Option<Time>) -> io::Result<()> {
-        let stream = self.stream.as_fd();
-        loop {
-            let look_at = self.look_around().map_err(|_| too_slow())?;
-            let until = [deadline, look_at].into_iter().flatten().min();
-            if self.comm.wait_until(stream, interest, until)? {
-                return Ok(());
-            }
-            if until == deadline {
-                return Err(too_slow());
-            }
-        }
-    }
-
-    /// Whether an operation that is to take `timeout` at the most may begin by blocking.
-    fn first_attempt(&self, timeout: Option<Duration>) -> Blocking {
-        match (self.first_wait, timeout) {
-            (None, _) => Blocking::Never,
-            (Some(first_wait), Some(timeout)) if timeout < first_wait => Blocking::Never,
-            (Some(_), _) => Blocking::Allowed,
-        }
-    }
 }
 
 impl Conn<TcpStream> {
@@ -431,7 +285,9 @@ impl Conn<TcpStream> {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// The address that the client has connected to: an IPv4 address if the client has used one.
+    /// The address that the client has connected to.
+    ///
+    /// It is an IPv4 address if the client has used one.
     ///
     /// With [`proxy_protocol`](crate::servers#proxies) it is the address at the proxy, if the proxy
     /// tells it.
@@ -448,69 +304,12 @@ impl Conn<TcpStream> {
     }
 }
 
-impl<S: Stream> Read for &Conn<S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let timeout = self.bounds.read.get();
-        let count = self.wait_for_client(Interest::Read, timeout, |_, blocking| {
-            self.receive(buffer, blocking)
-        })?;
-        self.bounds.heard.set(true);
-        Ok(count)
-    }
-}
-
-impl<S: Stream> Write for &Conn<S> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(buffer)])
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let timeout = self.bounds.write.get();
-        self.wait_for_client(Interest::Write, timeout, |_, blocking| {
-            self.send(parts, blocking)
-        })
-    }
-
-    /// Nothing is buffered.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<S: Stream> Read for Conn<S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buffer)
-    }
-}
-
-impl<S: Stream> Write for Conn<S> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        (&*self).write(buffer)
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(parts)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// For a poller. A read or write through it does not wait as the connection itself does: it fails
 /// with `WouldBlock` instead, over TCP after 20 ms, over a UNIX socket at once.
 impl<S: Stream> AsFd for Conn<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
-}
-
-fn is_wait(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-}
-
-fn is_interruption(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Interrupted
 }
 
 impl<S: fmt::Debug> fmt::Debug for Conn<S> {

@@ -1,5 +1,5 @@
-//! Tells hooks and the access log how each connection of a child has ended. Serves nobody, and
-//! costs nothing where no hook and no log is set.
+//! Tells hooks and the access log how each connection of a child has ended. Serves no client, and costs
+//! nothing where there is no hook to tell.
 
 use super::{
     access_log::{AccessLog, OpenLog},
@@ -167,8 +167,8 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     ///
     /// It runs in the child that has had the connection, when the handler has returned and the
     /// connection is closed; also when the handler has panicked, and for connections that were
-    /// accepted and not served. While it runs the child serves nobody. A panic in it ends the
-    /// child. Nobody is told of a connection whose child was killed, has called `exit`, or was
+    /// accepted and not served. While it runs the child serves no client. A panic in it ends the
+    /// child. No hook is told of a connection whose child was killed, has called `exit`, or was
     /// aborted: the parent learns of that by the child's [`Death`](crate::Death). Several hooks are
     /// called in the order in which they were added, each with its own state in each child.
     ///

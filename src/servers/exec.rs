@@ -6,11 +6,14 @@ mod spec;
 pub(super) use self::spec::ExecSpec;
 
 use self::spec::{LaunchValues, Socket};
-use super::listen::{Listen, Listening};
+use super::listen::{Listen, Listening, check_taken_once};
 use crate::{
-    core::child::Signal,
+    core::{
+        child::Signal,
+        error::{Error, Operation},
+    },
     hooks::{comm::Comm, server::ChildServer},
-    listeners::ListenerStatus,
+    listeners::{ListenerStatus, open::shut_down},
     sys,
 };
 use std::{
@@ -22,7 +25,9 @@ use std::{
     time::Duration,
 };
 
-/// Runs a program in each child, in any language, and passes it the listening sockets.
+/// Runs a program in each child and passes it the listening sockets.
+///
+/// The program may be in any language.
 ///
 /// ```no_run
 /// use prefork_server::{CommWords, ExecServer, PreFork};
@@ -120,8 +125,9 @@ pub struct ExecServer {
 }
 
 impl ExecServer {
-    /// A server whose children run `program`: a path, or a name that is looked up in the PATH that
-    /// the program gets.
+    /// A server whose children run `program`.
+    ///
+    /// It is a path, or a name that is looked up in the PATH that the program gets.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
             spec: ExecSpec::new(program.into()),
@@ -191,24 +197,27 @@ impl ExecServer {
         self
     }
 
-    /// Whether to name the sockets for Server::Starter too. Default: false. With it no path may
-    /// contain `=` or `;`.
+    /// Whether to name the sockets for Server::Starter too.
+    ///
+    /// Default: false. With it no path may contain `=` or `;`.
     #[must_use]
     pub fn server_starter(mut self, on: bool) -> Self {
         self.spec.server_starter = on;
         self
     }
 
-    /// Whether to name the sockets for Einhorn too. Default: false. EINHORN_SOCK_PATH is not set,
-    /// so a worker cannot report to Einhorn.
+    /// Whether to name the sockets for Einhorn too.
+    ///
+    /// Default: false. EINHORN_SOCK_PATH is not set, so a worker cannot report to Einhorn.
     #[must_use]
     pub fn einhorn(mut self, on: bool) -> Self {
         self.spec.einhorn = on;
         self
     }
 
-    /// Whether descriptor 0 is the first socket too, instead of `/dev/null`. Default: false.
-    /// FastCGI programs look for it there.
+    /// Whether descriptor 0 is the first socket too, instead of `/dev/null`.
+    ///
+    /// Default: false. FastCGI programs look for it there.
     #[must_use]
     pub fn socket_at_stdin(mut self, on: bool) -> Self {
         self.socket_at_stdin = on;
@@ -235,7 +244,9 @@ impl ExecServer {
         self
     }
 
-    /// Whether each program leads a process group of its own, to which its signals go. Default: true.
+    /// Whether each program leads a process group of its own, to which its signals go.
+    ///
+    /// Default: true.
     ///
     /// At a terminal, Ctrl-C then reaches only the parent, which tells the programs to stop, and
     /// Ctrl-Z stops only the parent. Turn it off for programs that are to stay in the parent's
@@ -247,8 +258,10 @@ impl ExecServer {
         self
     }
 
-    /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
-    /// its environment, its ways to be told of the sockets and its signals. The sockets stay.
+    /// Runs the program of `other` from the next fork on, in place of this one.
+    ///
+    /// Its arguments come with it, its environment, its ways to be told of the sockets and its
+    /// signals. The sockets stay.
     ///
     /// For a reload: see [`ChildServer::reload`].
     pub fn set_program_of(&mut self, other: Self) {
@@ -259,8 +272,9 @@ impl ExecServer {
         self.process_group = other.process_group;
     }
 
-    /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
-    /// outside of a chroot.
+    /// The file that would be executed.
+    ///
+    /// `None` if there is none, or it may not be executed. It looks outside of a chroot.
     ///
     /// The start does not ask for it: a program may be installed later, and each attempt is made
     /// again.
@@ -273,7 +287,9 @@ impl ExecServer {
         self.backlog
     }
 
-    /// The TCP addresses that the started server listens on, with the ports that it got.
+    /// The TCP addresses that the started server listens on.
+    ///
+    /// Each has the port that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listening
             .iter()
@@ -300,6 +316,10 @@ impl ChildServer for ExecServer {
     fn start(&mut self) -> io::Result<()> {
         check_stop_signal(self.stop_signal)?;
         check_reopen_signal(self.reopen_signal)?;
+        check_taken_once(&self.listen).map_err(|reason| {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, reason);
+            Error::new(Operation::TakeOver, "LISTEN_FDS", error)
+        })?;
         self.listening.clear();
         for listen in &self.listen {
             self.listening.extend(listen.open(self.backlog)?);
@@ -346,11 +366,9 @@ impl ChildServer for ExecServer {
     }
 
     fn lost(&mut self) -> Option<io::Error> {
-        let dead = self
-            .listening
-            .iter()
-            .any(|listening| !listening.is_listening());
-        dead.then(|| io::Error::other("a listening socket has been shut down"))
+        let mut listening = self.listening.iter();
+        let lost = listening.find(|listening| !listening.is_listening())?;
+        Some(shut_down(lost.status().name).into())
     }
 
     fn execs(&mut self) -> bool {
@@ -391,4 +409,24 @@ fn check_reopen_signal(signal: Option<Signal>) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::error::{Error, Operation};
+
+    #[test]
+    fn a_socket_that_was_shut_down_is_named() {
+        let mut server = ExecServer::new("true")
+            .listen("127.0.0.1:0")
+            .listen("127.0.0.1:0");
+        server.start().expect("two sockets");
+        assert!(server.lost().is_none());
+        server.listening[1].shut_down();
+        let error = server.lost().expect("an error");
+        let error = error.downcast::<Error>().expect("a typed one");
+        assert_eq!(error.operation(), Operation::Accept);
+        assert_eq!(error.object(), server.local_addrs()[1].to_string());
+    }
 }

@@ -2,47 +2,32 @@
 //! as inetd does. A child accepts and waits; knows no protocol and reads nothing itself.
 
 mod environment;
+mod program;
 
+use self::program::Program;
 use super::{
     access_log::AccessLog,
-    conn::{Conn, Stream},
     exec::ExecSpec,
-    listen::{AnyStream, Listen, ListenSet},
+    listen::{Listen, ListenSet},
     stream::StreamServer,
 };
 use crate::{
     core::{
         access::Access,
         error::{Error, Operation},
-        time::Time,
     },
-    hooks::{
-        comm::Comm,
-        server::{ChildServer, complain},
-    },
-    sys::{
-        connection_program::{self, ConnectionProgram},
-        exec::explain,
-        sockets,
-    },
+    hooks::{comm::Comm, server::ChildServer},
+    sys::{connection_program, sockets},
 };
 use std::{
     cell::RefCell,
     ffi::{OsStr, OsString},
     io,
-    net::{Shutdown, SocketAddr},
-    os::{fd::AsFd, unix::process::CommandExt},
+    net::SocketAddr,
     path::PathBuf,
-    process::{Command, ExitStatus},
     rc::Rc,
     time::Duration,
 };
-
-/// How often to look whether a program has ended, where no descriptor tells.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
-/// For how long, and how much, a client may go on sending what the program has not read.
-const LINGER: (Duration, u64) = (Duration::from_secs(2), 16 << 20);
 
 /// Runs a program for each connection, with the connection as its stdin and stdout.
 ///
@@ -99,17 +84,10 @@ pub struct InetdServer {
     program: Rc<RefCell<Program>>,
 }
 
-/// What is run, and how long it may take.
-#[derive(Debug)]
-struct Program {
-    spec: ExecSpec,
-    deadline: Option<Duration>,
-    kill_after: Duration,
-}
-
 impl InetdServer {
-    /// A server that runs `program`: a path, or a name that is looked up in the PATH that the program
-    /// gets.
+    /// A server that runs `program`.
+    ///
+    /// It is a path, or a name that is looked up in the PATH that the program gets.
     pub fn new(program: impl Into<OsString>) -> Self {
         let program = Rc::new(RefCell::new(Program {
             spec: ExecSpec::new(program.into()),
@@ -141,7 +119,9 @@ impl InetdServer {
         self.with(|program| program.spec.args.extend(args.into_iter().map(Into::into)))
     }
 
-    /// Sets an environment variable. Variables that describe the connection override it.
+    /// Sets an environment variable.
+    ///
+    /// Variables that describe the connection override it.
     #[must_use]
     pub fn env(self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.with(|program| {
@@ -168,8 +148,9 @@ impl InetdServer {
         })
     }
 
-    /// One more address: `"127.0.0.1:80"`, `"/run/x.sock"`, or a [`Listen`] with options. At least one
-    /// is needed.
+    /// One more address: `"127.0.0.1:80"`, `"/run/x.sock"`, or a [`Listen`] with options.
+    ///
+    /// At least one is needed.
     #[must_use]
     pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
         let listen = listen.into();
@@ -187,15 +168,18 @@ impl InetdServer {
         self
     }
 
-    /// How many connections a child takes before it leaves and is replaced. Default: 25; 0 means no
-    /// limit.
+    /// How many connections a child takes before it leaves and is replaced.
+    ///
+    /// Default: 25; 0 means no limit.
     #[must_use]
     pub fn max_requests(mut self, connections: u64) -> Self {
         self.server = self.server.max_requests(connections);
         self
     }
 
-    /// How many connections of one client may be in hand at the same time. Default, and 0: no limit.
+    /// How many connections of one client may be in hand at the same time.
+    ///
+    /// Default, and 0: no limit.
     ///
     /// Others are closed before a program is run: see
     /// [`StreamServer::max_per_peer`](crate::servers::StreamServer::max_per_peer).
@@ -205,8 +189,9 @@ impl InetdServer {
         self
     }
 
-    /// How long a connection may have been queued: older ones are closed before a program is run.
-    /// Default: `None`, no limit.
+    /// How long a connection may have been queued.
+    ///
+    /// Older ones are closed before a program is run. Default: `None`, no limit.
     ///
     /// It has no effect at UNIX sockets: see
     /// [`StreamServer::max_queue_age`](crate::servers::StreamServer::max_queue_age).
@@ -249,9 +234,10 @@ impl InetdServer {
         self.with(|program| program.kill_after = time)
     }
 
-    /// Runs the program of `other` from the next fork on, in place of this one: with its arguments,
-    /// its environment, its time limits, its `max_requests`, `max_per_peer`, `max_queue_age` and
-    /// `access`. The sockets stay.
+    /// Runs the program of `other` from the next fork on, in place of this one.
+    ///
+    /// Its arguments come with it, its environment, its time limits, its `max_requests`,
+    /// `max_per_peer`, `max_queue_age` and `access`. The sockets stay.
     ///
     /// For a reload: see [`ChildServer::reload`].
     pub fn set_program_of(&mut self, other: Self) {
@@ -265,13 +251,16 @@ impl InetdServer {
         self.program.swap(&other.program);
     }
 
-    /// The file that would be executed: `None` if there is none, or it may not be executed. It looks
-    /// outside of a chroot.
+    /// The file that would be executed.
+    ///
+    /// `None` if there is none, or it may not be executed. It looks outside of a chroot.
     pub fn program_file(&self) -> Option<PathBuf> {
         self.program.borrow().spec.file()
     }
 
-    /// The TCP addresses that the started server listens on, with the ports that it got.
+    /// The TCP addresses that the started server listens on.
+    ///
+    /// Each has the port that it got.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         let sockets = self.server.open_sockets();
         sockets.filter_map(sockets::tcp_address).collect()
@@ -330,99 +319,5 @@ impl std::fmt::Debug for InetdServer {
             .field("server", &self.server)
             .field("program", &self.program)
             .finish()
-    }
-}
-
-impl Program {
-    /// Runs the program for one connection, to its end. Runs in the child.
-    fn serve(&self, conn: &Conn<AnyStream>) -> io::Result<()> {
-        conn.stream().block()?;
-        conn.note_shared();
-        let command = self.command(conn)?;
-        let file = PathBuf::from(command.get_program());
-        let helper = ConnectionProgram::start(command, conn.as_fd());
-        let mut running = Running {
-            helper: helper.map_err(|error| explain(&file, error))?,
-            conn,
-        };
-        let status = self.wait(&mut running)?;
-        if !status.success() {
-            let program = self.spec.program.display();
-            conn.describe(&status.to_string());
-            complain!(
-                "{program} for {}: {status}",
-                environment::client(&conn.peer())
-            );
-        }
-        if sockets::is_unread(conn.stream()) {
-            conn.linger(LINGER.0, LINGER.1);
-        }
-        // A process that the program has left behind may have a copy. OK to ignore errors: the client
-        // has gone.
-        let _ = conn.shutdown(Shutdown::Both);
-        Ok(())
-    }
-
-    fn command(&self, conn: &Conn<AnyStream>) -> io::Result<Command> {
-        let mut environment = self.spec.environment(std::env::vars_os())?;
-        environment::describe(&conn.peer(), &mut environment);
-        let file = self.spec.find(&environment);
-        let mut command = Command::new(file.unwrap_or_else(|| self.spec.program.clone().into()));
-        command.arg0(&self.spec.program).args(&self.spec.args);
-        command.env_clear().envs(environment);
-        Ok(command)
-    }
-
-    /// Waits for the program's end, and brings it about after the deadline.
-    fn wait(&self, running: &mut Running<'_>) -> io::Result<ExitStatus> {
-        if let Some(status) = running.ends_within(self.deadline)? {
-            return Ok(status);
-        }
-        complain!(
-            "{} for {} has had its time",
-            self.spec.program.display(),
-            environment::client(&running.conn.peer())
-        );
-        // What it has started is ended by the parent, with the rest of the group.
-        running.conn.leave_after_this();
-        running.helper.terminate()?;
-        match running.ends_within(Some(self.kill_after))? {
-            Some(status) => Ok(status),
-            None => running.kill(),
-        }
-    }
-}
-
-/// A program that runs for a connection.
-struct Running<'a> {
-    helper: ConnectionProgram,
-    conn: &'a Conn<AnyStream>,
-}
-
-impl Running<'_> {
-    /// Its status if it ends within this time. The child goes on sending ACKs meanwhile.
-    fn ends_within(&mut self, time: Option<Duration>) -> io::Result<Option<ExitStatus>> {
-        let deadline = self.conn.time_after(time);
-        loop {
-            let waited = self.wait(deadline)?;
-            let status = self.helper.status()?;
-            if status.is_some() || !waited {
-                return Ok(status);
-            }
-        }
-    }
-
-    /// Waits until it may have ended. False after the deadline.
-    fn wait(&self, deadline: Option<Time>) -> io::Result<bool> {
-        match self.helper.end() {
-            Some(end) => self.conn.wait_for(end, deadline),
-            None => self.conn.wait_a_little(LOOK_AGAIN, deadline),
-        }
-    }
-
-    fn kill(&mut self) -> io::Result<ExitStatus> {
-        self.helper.kill()?;
-        let status = self.ends_within(None)?;
-        status.ok_or_else(|| io::Error::other("a killed program did not end"))
     }
 }

@@ -2,44 +2,52 @@
 //! taken over.
 //! Passes nothing and accepts nothing itself.
 
+mod listening;
 mod set;
+#[cfg(test)]
+mod tests;
+mod text;
 
-pub(super) use self::set::{AnyStream, ListenSet};
+pub(super) use self::{
+    listening::Listening,
+    set::{AnyStream, ListenSet},
+};
 
+use self::listening::ListenKind;
 use crate::{
     listeners::{
-        Listener, ListenerStatus,
         inherited::{self, TakenSocket, WantedSockets},
         tcp::Tcp,
         unix::Unix,
     },
     sys::{
         fd_registry::Registered,
-        handed_over::HandedOverFd,
         sockets::{self, Family},
     },
 };
 use std::{
-    ffi::OsString,
+    collections::BTreeSet,
     io,
-    net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
-    str::FromStr,
 };
 
-/// One socket that an [`ExecServer`](crate::ExecServer) hands to its programs, or that an
-/// [`InetdServer`](crate::InetdServer) accepts on.
+/// One socket that a server of programs listens on.
+///
+/// An [`ExecServer`](crate::ExecServer) hands it to its programs, an
+/// [`InetdServer`](crate::InetdServer) accepts on it.
 ///
 /// As text it is `127.0.0.1:80`, `[::1]:80`, `localhost:80`, `:80` for all addresses of this system,
 /// a path that contains a slash, `systemd` for [all sockets that systemd has
-/// opened](Self::listen_fds), or `systemd:NAME`; options follow after commas:
+/// opened](Self::listen_fds), or `systemd:NAME`; options follow after commas. A comma that belongs to
+/// the path or to a name has a backslash before it.
 ///
 /// ```
 /// use prefork_server::servers::Listen;
 ///
 /// let http: Listen = ":8080,name=http".parse()?;
 /// let control: Listen = "/run/control.sock,mode=600,name=control".parse()?;
+/// let odd: Listen = r"/run/a\,b.sock,mode=600".parse()?; // the path has a comma
 /// assert!("8080".parse::<Listen>().is_err());
 /// # Ok::<(), String>(())
 /// ```
@@ -61,8 +69,9 @@ enum ListenAddress {
 }
 
 impl Listen {
-    /// All sockets that the process which started this program has opened for it, as systemd does for
-    /// a service with a `.socket` unit.
+    /// All sockets that the process which started this program has opened for it.
+    ///
+    /// systemd does so for a service with a `.socket` unit.
     ///
     /// They are found by LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: those that are listening stream
     /// sockets of TCP or UNIX. The start fails if there is none, with
@@ -76,8 +85,9 @@ impl Listen {
         Self::inherited(WantedSockets::All)
     }
 
-    /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name in LISTEN_FDNAMES: a
-    /// socket unit's `FileDescriptorName`.
+    /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name.
+    ///
+    /// It is the name in LISTEN_FDNAMES: a socket unit's `FileDescriptorName`.
     pub fn listen_fds_named(name: impl Into<String>) -> Self {
         Self::inherited(WantedSockets::Named(name.into()))
     }
@@ -98,8 +108,9 @@ impl Listen {
         }
     }
 
-    /// A TCP socket at `address`: `127.0.0.1:80`, `[::1]:80`, `localhost:80`, or `:80` for all
-    /// addresses of this system.
+    /// A TCP socket at `address`.
+    ///
+    /// `127.0.0.1:80`, `[::1]:80`, `localhost:80`, or `:80` for all addresses of this system.
     ///
     /// Port 0 lets the system choose one. A name stands for the first of its addresses that this
     /// system has.
@@ -126,7 +137,9 @@ impl Listen {
         }
     }
 
-    /// Its name in LISTEN_FDNAMES. No effect in an `InetdServer`, whose programs get no such sockets.
+    /// Its name in LISTEN_FDNAMES.
+    ///
+    /// No effect in an `InetdServer`, whose programs get no such sockets.
     ///
     /// At most 255 ASCII characters, no control characters and no colon. Default: `unknown`, which
     /// systemd uses for a socket without a name.
@@ -136,7 +149,9 @@ impl Listen {
         self
     }
 
-    /// The mode of a UNIX socket's file: users who may write to it may connect. No effect for TCP.
+    /// The mode of a UNIX socket's file: users who may write to it may connect.
+    ///
+    /// No effect for TCP.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         if let ListenAddress::Unix { mode: current, .. } = &mut self.at {
@@ -226,266 +241,24 @@ fn is_stream(socket: BorrowedFd<'_>) -> bool {
         .any(|family| sockets::is_stream(&socket, family))
 }
 
-/// An address and its options, after commas. The reason of a refusal says what to write.
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(',');
-        let address = parts.next().unwrap_or("").trim();
-        parts.try_fold(at(address)?, |listen, option| listen.with_option(option))
+/// Refuses addresses that stand for one inherited socket more than once: each child would get it as
+/// often.
+pub(crate) fn check_taken_once(listen: &[Listen]) -> Result<(), String> {
+    let mut taken = BTreeSet::new();
+    for wanted in listen.iter().filter_map(Listen::wanted) {
+        let name = match wanted {
+            WantedSockets::All => None,
+            WantedSockets::Named(name) => Some(name),
+        };
+        if !taken.insert(name) {
+            return Err(format!("\"{wanted}\" is there twice"));
+        }
     }
-}
-
-/// Where to listen, from the text of an address.
-fn at(address: &str) -> Result<Listen, String> {
-    if address == "systemd" {
-        return Ok(Listen::listen_fds());
-    }
-    if let Some(name) = address.strip_prefix("systemd:") {
-        return Ok(Listen::listen_fds_named(name));
-    }
-    if address.contains('/') {
-        return Ok(Listen::unix(address));
-    }
-    let port = address.rsplit_once(':').map(|(_, port)| port);
-    match port.map(str::parse::<u16>) {
-        Some(Ok(_)) => Ok(Listen::tcp(address)),
-        _ => Err(format!(
-            "{address:?} is no address; write \"127.0.0.1:8080\", \":8080\", \"/run/x.sock\" or \
-             \"systemd\""
+    match (taken.contains(&None), taken.iter().flatten().next()) {
+        (true, Some(name)) => Err(format!(
+            "\"systemd\" stands for all sockets, and so for those of \"systemd:{name}\" too: write \
+             one of the two"
         )),
-    }
-}
-
-impl Listen {
-    fn with_option(self, option: &str) -> Result<Self, String> {
-        let (option, value) = option.split_once('=').unwrap_or((option, ""));
-        match (option.trim(), value.trim()) {
-            ("name", name) => {
-                let listen = self.name(name);
-                listen.checked_name().map_err(|error| error.to_string())?;
-                Ok(listen)
-            }
-            ("mode", _) if !matches!(self.at, ListenAddress::Unix { .. }) => {
-                Err("mode is for a socket at a path".to_owned())
-            }
-            ("mode", mode) => Ok(self.mode(octal(mode)?)),
-            ("no_delay", _) if matches!(self.at, ListenAddress::Unix { .. }) => {
-                Err("no_delay is for TCP".to_owned())
-            }
-            ("no_delay", "true") => Ok(self.no_delay(true)),
-            ("no_delay", "false") => Ok(self.no_delay(false)),
-            (option, _) => Err(format!(
-                "{option:?} is no option of an address; they are name=TEXT, mode=660 and \
-                 no_delay=false"
-            )),
-        }
-    }
-}
-
-/// A mode, with or without `0o` before it.
-fn octal(text: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix("0o").unwrap_or(text);
-    let mode = u32::from_str_radix(digits, 8).ok();
-    mode.filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| format!("{text:?} is not a mode; write it in octal digits: 660"))
-}
-
-/// As text: `127.0.0.1:80`, or a path after a slash. Without options: see [`FromStr`].
-impl From<&str> for Listen {
-    fn from(text: &str) -> Self {
-        if text.starts_with('/') {
-            Self::unix(text)
-        } else {
-            Self::tcp(text)
-        }
-    }
-}
-
-impl From<SocketAddr> for Listen {
-    fn from(address: SocketAddr) -> Self {
-        Self::tcp(address.to_string())
-    }
-}
-
-#[derive(Debug)]
-enum ListenKind {
-    Tcp(Tcp),
-    Unix(Unix),
-}
-
-impl ListenKind {
-    /// The kind of a socket that another process has opened.
-    fn of(socket: BorrowedFd<'_>, no_delay: bool) -> io::Result<Self> {
-        if sockets::is_stream(&socket, Family::Unix) {
-            let mut unix = Unix::new("");
-            unix.adopt(socket)?;
-            return Ok(Self::Unix(unix));
-        }
-        let mut tcp = Tcp {
-            no_delay,
-            ..Tcp::local()
-        };
-        tcp.adopt(socket)?;
-        Ok(Self::Tcp(tcp))
-    }
-
-    /// Each variant holds one socket.
-    fn open(&mut self, backlog: i32) -> io::Result<OwnedFd> {
-        let opened = match self {
-            Self::Tcp(tcp) => tcp.open(backlog)?,
-            Self::Unix(unix) => unix.open(backlog)?,
-        };
-        let nothing = || io::Error::other("no socket was opened");
-        opened.into_iter().next().ok_or_else(nothing)
-    }
-
-    fn status(&self, socket: BorrowedFd<'_>) -> ListenerStatus {
-        match self {
-            Self::Tcp(tcp) => ListenerStatus::of(tcp, socket),
-            Self::Unix(unix) => ListenerStatus::of(unix, socket),
-        }
-    }
-}
-
-/// An open socket. The fields are dropped in this order: the kind first, with its socket file, so that
-/// a client that finds the file can still connect.
-#[derive(Debug)]
-pub(super) struct Listening {
-    kind: ListenKind,
-    fd: Registered<OwnedFd>,
-    pub(super) name: String,
-    /// The original, if another process has opened it: that one has it too, and it is not ours to
-    /// close for all.
-    given: Option<Registered<HandedOverFd>>,
-}
-
-impl Listening {
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
-    pub(super) fn is_listening(&self) -> bool {
-        sockets::is_listening(&*self.fd)
-    }
-
-    pub(super) fn tcp_address(&self) -> Option<SocketAddr> {
-        match self.kind {
-            ListenKind::Tcp(_) => sockets::tcp_address(&*self.fd),
-            ListenKind::Unix(_) => None,
-        }
-    }
-
-    /// Refuses new clients, and keeps those that are queued.
-    pub(super) fn refuse(&mut self) {
-        if self.given.is_some() {
-            return;
-        }
-        match &mut self.kind {
-            ListenKind::Tcp(tcp) => tcp.refuse(self.fd.as_fd()),
-            ListenKind::Unix(unix) => unix.clean_up(),
-        }
-    }
-
-    pub(super) fn is_queued(&self) -> bool {
-        // If the kernel cannot tell, no client could be served either.
-        sockets::is_queued(&*self.fd).unwrap_or(false)
-    }
-
-    /// Closes it for all processes that have a copy.
-    pub(super) fn shut_down(&self) {
-        if self.given.is_none() {
-            sockets::shut_down(&self.fd);
-        }
-    }
-
-    pub(super) fn status(&self) -> ListenerStatus {
-        self.kind.status(self.as_fd())
-    }
-
-    /// Its address: `host:port` or a path, byte for byte.
-    pub(super) fn place(&self) -> OsString {
-        match &self.kind {
-            ListenKind::Tcp(tcp) => tcp.name(self.as_fd()).into(),
-            ListenKind::Unix(unix) => unix.path.clone().into_os_string(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use nix::sys::socket::{getsockopt, sockopt};
-
-    /// A socket that `ExecServer` opens for a program has the option too.
-    #[test]
-    fn o01_nothing_is_delayed_on_a_socket_of_a_program_unless_it_is_asked_for() {
-        for (listen, expected) in [
-            (Listen::tcp("127.0.0.1:0"), true),
-            (Listen::tcp("127.0.0.1:0").no_delay(false), false),
-        ] {
-            let listening = listen.open(8).expect("a socket").remove(0);
-            let found = getsockopt(&listening.as_fd(), sockopt::TcpNoDelay);
-            assert_eq!(found, Ok(expected));
-            let status = listening.status();
-            assert_eq!(status.queued, Some(0));
-            assert!(status.name.starts_with("127.0.0.1:"));
-        }
-    }
-
-    #[test]
-    fn an_address_is_read_with_its_options() {
-        let read = |text: &str| text.parse::<Listen>();
-        let tcp = read("[::1]:80, name=http, no_delay=false").expect("an address");
-        assert!(matches!(tcp.at, ListenAddress::Tcp(address) if address == "[::1]:80"));
-        assert_eq!((tcp.name.as_deref(), tcp.no_delay), (Some("http"), false));
-        let unix = read("./x.sock,mode=600").expect("a path");
-        assert!(matches!(unix.at, ListenAddress::Unix { mode: 0o600, .. }));
-        assert!(read(":80").is_ok());
-        let taken = |text: &str| match read(text).expect("a word").at {
-            ListenAddress::Inherited(WantedSockets::All) => String::new(),
-            ListenAddress::Inherited(WantedSockets::Named(name)) => name,
-            ListenAddress::Tcp(_) | ListenAddress::Unix { .. } => {
-                panic!("{text} is not taken over")
-            }
-        };
-        assert_eq!(
-            (taken("systemd"), taken("systemd:a b")),
-            ("".into(), "a b".into())
-        );
-        for bad in [
-            "",
-            "80",
-            "localhost",
-            ":http",
-            ":80,mode=600",
-            "systemd,mode=600",
-            "/run/x.sock,mode=9",
-            "/run/x.sock,mode=1777",
-            "/run/x.sock,no_delay=false",
-            ":80,nmae=x",
-            ":80,name=a:b",
-        ] {
-            assert!(read(bad).is_err(), "{bad}");
-        }
-    }
-
-    /// Clients of both families reach it, where the system has both.
-    #[test]
-    fn a_port_alone_is_all_addresses() {
-        let listening = Listen::tcp(":0").open(8).expect("a socket");
-        let address = listening[0].tcp_address().expect("an address");
-        assert!(address.ip().is_unspecified());
-        let loopback = SocketAddr::from(([127, 0, 0, 1], address.port()));
-        std::net::TcpStream::connect(loopback).expect("a connection");
-    }
-
-    #[test]
-    fn an_address_in_use_is_refused() {
-        let first = Listen::tcp("127.0.0.1:0").open(8).expect("a socket");
-        let again = Listen::tcp(first[0].status().name).open(8);
-        let error = again.expect_err("a refusal");
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        _ => Ok(()),
     }
 }

@@ -98,6 +98,9 @@ pub use self::{
     unix::{UnixPerChild, UnixServer},
 };
 
+#[cfg(feature = "config")]
+pub(crate) use self::listen::check_taken_once;
+
 pub use crate::{
     core::{
         accept::{

@@ -1,5 +1,5 @@
 //! For how long the clients in the queues have waited at least, as the parent sees it. Looks when it is
-//! asked; accepts nobody.
+//! asked; accepts no connection.
 
 use crate::{
     core::accept::queue_log::{QueueLog, QueueLook},

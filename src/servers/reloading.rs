@@ -60,7 +60,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         let Some(hook) = self.reloading.0.clone() else {
             return Ok(());
         };
-        // The loop calls it once a reload, so nobody has it borrowed.
+        // The loop calls it once a reload, so it is not borrowed.
         hook.try_borrow_mut().map_or(Ok(()), |mut hook| hook(self))
     }
 }

@@ -1,4 +1,4 @@
-//! Ready-made answers to clients that are not served. Sends what fits at once; waits for nobody.
+//! Ready-made answers to clients that are not served. Sends what fits at once; waits for no client.
 
 use super::conn::{Conn, Stream};
 use std::{borrow::Cow, io, net::Shutdown, time::Duration};

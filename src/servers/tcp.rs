@@ -32,7 +32,9 @@ use std::{
 /// ```
 pub type TcpServer = StreamServer<Tcp>;
 
-/// A [`TcpServer`] with state per child, waiting for its handler: see [`TcpServer::per_child`].
+/// A [`TcpServer`] with state per child, waiting for its handler.
+///
+/// See [`TcpServer::per_child`].
 pub type TcpPerChild<I> = PerChild<Tcp, I>;
 
 impl StreamServer<Tcp> {
@@ -44,8 +46,10 @@ impl StreamServer<Tcp> {
         Self::on(Tcp::local(), handler)
     }
 
-    /// A server whose handler has state of its own in each child, made by `init` after the fork:
-    /// a database connection, an interpreter, a random generator.
+    /// A server whose handler has state of its own in each child.
+    ///
+    /// It is made by `init` after the fork: a database connection, an interpreter, a random
+    /// generator.
     ///
     /// ```no_run
     /// # use prefork_server::TcpServer;
@@ -87,8 +91,9 @@ impl StreamServer<Tcp> {
         &self.listener.address
     }
 
-    /// The port. Default: 0, which lets the system choose one; [`local_addrs`](Self::local_addrs)
-    /// returns it.
+    /// The port.
+    ///
+    /// Default: 0, which lets the system choose one; [`local_addrs`](Self::local_addrs) returns it.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.listener.port = Some(port);
@@ -119,8 +124,10 @@ impl StreamServer<Tcp> {
         self
     }
 
-    /// Whether an IPv6 address takes IPv6 only: needed to listen on `::` and `0.0.0.0` at one port.
-    /// Default: false, the system's default stands.
+    /// Whether an IPv6 address takes IPv6 only.
+    ///
+    /// It is needed to listen on `::` and `0.0.0.0` at one port. Default: false, the system's
+    /// default stands.
     #[must_use]
     pub fn only_v6(mut self, only: bool) -> Self {
         self.listener.only_v6 = only;
@@ -148,8 +155,9 @@ impl StreamServer<Tcp> {
         self.listener.no_delay
     }
 
-    /// Lets the kernel detect silent clients that have vanished. Default: off. Set on the listening
-    /// socket; connections inherit it.
+    /// Lets the kernel detect silent clients that have vanished.
+    ///
+    /// Default: off. Set on the listening socket; connections inherit it.
     #[must_use]
     pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
         self.listener.keepalive = Some(keepalive);
@@ -161,8 +169,9 @@ impl StreamServer<Tcp> {
         self.listener.keepalive
     }
 
-    /// Lets the kernel keep a connection until its client has sent something (TCP_DEFER_ACCEPT),
-    /// but for `time` at most. Default: off.
+    /// Lets the kernel keep a connection until its client has sent something.
+    ///
+    /// It keeps it for `time` at most (TCP_DEFER_ACCEPT). Default: off.
     ///
     /// So a client that connects and is silent holds no child. For protocols in which the client
     /// speaks first. In whole seconds, rounded up; the kernel rounds them to the times of its

@@ -22,7 +22,9 @@ use std::{
 /// and every process in the network namespace may connect.
 pub type UnixServer = StreamServer<Unix>;
 
-/// A [`UnixServer`] with state per child, waiting for its handler: see [`UnixServer::per_child`].
+/// A [`UnixServer`] with state per child, waiting for its handler.
+///
+/// See [`UnixServer::per_child`].
 pub type UnixPerChild<I> = PerChild<Unix, I>;
 
 impl StreamServer<Unix> {
@@ -37,8 +39,10 @@ impl StreamServer<Unix> {
         Self::on(Unix::new(path), handler)
     }
 
-    /// A server whose handler has state of its own in each child, made by `init` after the fork:
-    /// see [`TcpServer::per_child`](crate::TcpServer::per_child).
+    /// A server whose handler has state of its own in each child.
+    ///
+    /// It is made by `init` after the fork: see
+    /// [`TcpServer::per_child`](crate::TcpServer::per_child).
     pub fn per_child<T, I>(path: impl Into<PathBuf>, init: I) -> UnixPerChild<I>
     where
         I: FnOnce() -> io::Result<T> + 'static,
@@ -46,8 +50,9 @@ impl StreamServer<Unix> {
         PerChild::on(Unix::new(path), init)
     }
 
-    /// A server at `path` whose `factory` makes an object for each connection, in the child: see
-    /// [`TcpServer::conn_class`](crate::TcpServer::conn_class).
+    /// A server at `path` that makes an object for each connection, in the child.
+    ///
+    /// `factory` makes it: see [`TcpServer::conn_class`](crate::TcpServer::conn_class).
     pub fn conn_class<C: ConnClass + 'static>(
         path: impl Into<PathBuf>,
         mut factory: impl FnMut() -> C + 'static,
@@ -55,8 +60,9 @@ impl StreamServer<Unix> {
         Self::new(path, move |conn| conn.run_class(factory()))
     }
 
-    /// The mode of the socket file: users who may write to it may connect. Default: 0o660. The file
-    /// has this mode from the moment it exists.
+    /// The mode of the socket file: users who may write to it may connect.
+    ///
+    /// Default: 0o660. The file has this mode from the moment it exists.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.listener.mode = mode;

@@ -9,7 +9,7 @@ use std::{
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Source {
-    /// Nobody has set it.
+    /// It was not set.
     Default,
     /// A file, and the line if it is known, counted from 1.
     File {

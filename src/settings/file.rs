@@ -115,12 +115,13 @@ fn integer(number: &DeInteger<'_>) -> Result<String, String> {
     Ok(value.to_string())
 }
 
-/// `{ address = "127.0.0.1:80", name = "http" }` is `127.0.0.1:80,name=http`.
+/// `{ address = "127.0.0.1:80", name = "http" }` is `127.0.0.1:80,name=http`. A comma in a value is one of
+/// that value.
 fn options(table: &DeTable<'_>) -> Result<String, String> {
     let mut address = None;
     let mut options = String::new();
     for (name, value) in table {
-        let value = text(value.get_ref())?;
+        let value = text(value.get_ref())?.replace(',', "\\,");
         match name.get_ref().as_ref() {
             "address" => address = Some(value),
             name => options.push_str(&format!(",{name}={value}")),

@@ -245,7 +245,7 @@ impl Key {
                 let text = texts.join(",");
                 attribute.set(&mut values.config, &text)
             }
-            // As if nobody had set it: `values` begin with the defaults.
+            // As if it had not been set: `values` begin with the defaults.
             KeyTarget::Own { .. } if self.is_none(texts) => Ok(()),
             KeyTarget::Own { apply, .. } => apply(values, texts),
         }

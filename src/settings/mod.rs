@@ -1,9 +1,10 @@
 //! The settings of a server from a TOML file, the environment and flags, and where each value comes
 //! from. Reads and checks; starts nothing.
 //!
-//! Every attribute of [`Config`] is a key here, like the listeners, the steps of a [`Confinement`]
-//! and what the command `prefork` needs besides. A flag is stronger than the environment, the
-//! environment than a file, a file than the default, in whatever order they are read.
+//! Every attribute of [`Config`] is a key here, like the listeners, the steps of a
+//! [`Confinement`](crate::Confinement) and what the command `prefork` needs besides. A flag is
+//! stronger than the environment, the environment than a file, a file than the default, in whatever
+//! order they are read.
 //!
 //! ```
 //! use prefork_server::{PreFork, TcpServer, settings::Settings};
@@ -27,10 +28,12 @@
 //! # Ok::<(), prefork_server::settings::SettingsError>(())
 //! ```
 
+mod build;
 mod error;
 mod file;
 mod key;
 mod schema;
+mod setting;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -39,25 +42,18 @@ pub use self::{
     error::{Problem, SettingsError, Source},
     key::Key,
     schema::schema,
+    setting::Setting,
 };
 
 use self::values::Values;
-#[cfg(feature = "status")]
-use crate::observe::status::StatusAddress;
-use crate::{
-    core::{
-        access::Access,
-        config::{Config, TakesEffect},
-        confinement::Confinement,
-        nearest,
-    },
-    servers::{AccessLog, ExecServer, InetdServer, Listen},
+use crate::core::{
+    config::{Config, TakesEffect},
+    nearest,
 };
 use std::{
     ffi::{OsStr, OsString},
     fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
+    path::Path,
 };
 
 /// With this the name of an environment variable begins that sets a key.
@@ -66,36 +62,6 @@ const PREFIX: &str = "PREFORK_";
 /// Variables with that prefix that mean something else: the name of the file, for the command, and
 /// what an `ExecServer` tells its programs.
 const NOT_SETTINGS: [&str; 2] = ["PREFORK_CONFIG", "PREFORK_SEND_ACK"];
-
-/// The value of a key, and where it comes from.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    key: Key,
-    texts: Vec<String>,
-    source: Source,
-}
-
-impl Setting {
-    /// The key.
-    pub fn key(&self) -> &Key {
-        &self.key
-    }
-
-    /// The value as it was written; that of a list separated by spaces.
-    pub fn value(&self) -> String {
-        self.texts.join(" ")
-    }
-
-    /// The value as texts: one, or one for each item of a list.
-    pub fn texts(&self) -> &[String] {
-        &self.texts
-    }
-
-    /// Where the value comes from.
-    pub fn source(&self) -> &Source {
-        &self.source
-    }
-}
 
 /// The settings of one server: see the [module](self).
 #[derive(Clone, Debug)]
@@ -259,7 +225,9 @@ impl Settings {
         self.entries.iter().find(|entry| entry.key.name == name)
     }
 
-    /// What is another value in `newer`, in the order of the keys: the old entry and the new one.
+    /// What is another value in `newer`: the old entry and the new one.
+    ///
+    /// They come in the order of the keys.
     ///
     /// ```
     /// # use prefork_server::settings::Settings;
@@ -278,8 +246,10 @@ impl Settings {
         both.filter(|(old, new)| old.texts != new.texts)
     }
 
-    /// Sets the attributes that have changed since `older` in a running server's configuration, but
-    /// for those that are read at its start only. What the program has set itself stays.
+    /// Sets the attributes that have changed since `older` in `config`.
+    ///
+    /// It is the configuration of a running server, so those that are read at its start only are
+    /// left out. What the program has set itself stays.
     pub fn apply_changes(&self, older: &Self, config: &mut Config) {
         for (_, new) in older.changes(self) {
             if let Some(attribute) = new.key.attribute()
@@ -289,140 +259,6 @@ impl Settings {
                 let _ = attribute.set(config, &new.value());
             }
         }
-    }
-
-    fn values(&self) -> Values {
-        let mut values = Values::default();
-        let set = |entry: &&Setting| entry.source != Source::Default;
-        for entry in self.entries.iter().filter(set) {
-            // OK to ignore: each value was checked when it was set.
-            let _ = entry.key.apply(&mut values, &entry.texts);
-        }
-        values
-    }
-
-    /// The attributes, for [`Builder::config`](crate::Builder::config).
-    pub fn config(&self) -> Config {
-        self.values().config
-    }
-
-    /// What children may do and use, for [`Builder::confinement`](crate::Builder::confinement).
-    pub fn confinement(&self) -> Confinement {
-        self.values().confinement
-    }
-
-    /// Where to listen.
-    pub fn listen(&self) -> Vec<Listen> {
-        self.values().listen
-    }
-
-    /// How many connections may wait to be accepted.
-    pub fn backlog(&self) -> i32 {
-        self.values().backlog
-    }
-
-    /// How many connections a child takes; 0 means no limit.
-    pub fn max_requests(&self) -> u64 {
-        self.values().max_requests
-    }
-
-    /// How many connections one client may have, for [`InetdServer::max_per_peer`]; 0 means no limit.
-    pub fn max_per_peer(&self) -> usize {
-        self.values().max_per_peer
-    }
-
-    /// How long a connection may have been queued, for [`InetdServer::max_queue_age`].
-    pub fn max_queue_age(&self) -> Option<Duration> {
-        self.values().max_queue_age
-    }
-
-    /// Which addresses may connect, for [`InetdServer::access`].
-    pub fn access(&self) -> Access {
-        self.values().access
-    }
-
-    /// How long a connection may take, for [`InetdServer::deadline`].
-    pub fn deadline(&self) -> Option<Duration> {
-        self.values().deadline
-    }
-
-    /// Where the line of each connection is written, for
-    /// [`StreamServer::access_log`](crate::servers::StreamServer::access_log).
-    pub fn access_log(&self) -> Option<AccessLog> {
-        self.values().access_log()
-    }
-
-    /// The program and its arguments.
-    pub fn program(&self) -> Vec<String> {
-        self.values().program
-    }
-
-    /// The path of the control socket, for [`Builder::control`](crate::Builder::control).
-    pub fn control(&self) -> Option<PathBuf> {
-        self.values().control
-    }
-
-    /// Where the status is told, for [`Builder::status`](crate::Builder::status).
-    #[cfg(feature = "status")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
-    pub fn status(&self) -> Option<StatusAddress> {
-        self.values().status
-    }
-
-    /// Where HAProxy's agent-check is answered, for
-    /// [`Builder::agent_check`](crate::Builder::agent_check).
-    #[cfg(feature = "status")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "status")))]
-    pub fn agent_check(&self) -> Option<StatusAddress> {
-        self.values().agent_check
-    }
-
-    /// Whether there is to be a holder, for [`Builder::holder`](crate::Builder::holder).
-    #[cfg(feature = "holder")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "holder")))]
-    pub fn holder(&self) -> bool {
-        self.values().holder
-    }
-
-    /// The server whose children are this program, with the listeners, the protocol and the stop
-    /// signal of the settings.
-    pub fn exec_server<A: Into<OsString>>(
-        &self,
-        program: impl Into<OsString>,
-        args: impl IntoIterator<Item = A>,
-    ) -> ExecServer {
-        let values = self.values();
-        let server = ExecServer::new(program).args(args);
-        let server = server.backlog(values.backlog);
-        let server = values.protocol.set_on(server);
-        let server = server.stop_signal(values.stop_signal);
-        let server = match values.reopen_signal {
-            Some(signal) => server.reopen_signal(signal),
-            None => server,
-        };
-        values.listen.into_iter().fold(server, ExecServer::listen)
-    }
-
-    /// The server that runs this program for each connection, with the listeners and the limits of
-    /// the settings.
-    pub fn inetd_server<A: Into<OsString>>(
-        &self,
-        program: impl Into<OsString>,
-        args: impl IntoIterator<Item = A>,
-    ) -> InetdServer {
-        let values = self.values();
-        let server = InetdServer::new(program).args(args);
-        let server = server.backlog(values.backlog);
-        let server = server.max_requests(values.max_requests);
-        let server = server.max_per_peer(values.max_per_peer);
-        let server = server.max_queue_age(values.max_queue_age);
-        let server = server.access(values.access.clone());
-        let server = server.deadline(values.deadline);
-        let server = match values.access_log() {
-            Some(log) => server.access_log(log),
-            None => server,
-        };
-        values.listen.into_iter().fold(server, InetdServer::listen)
     }
 }
 

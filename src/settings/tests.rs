@@ -1,8 +1,8 @@
 //! Settings from texts: which source wins, what is refused, and what a builder gets.
 
 use super::*;
-use crate::core::{config::CommChannel, wire::CommWords};
-use std::collections::BTreeSet;
+use crate::core::{config::CommChannel, confinement::Confinement, wire::CommWords};
+use std::{collections::BTreeSet, time::Duration};
 
 fn read(text: &str) -> Result<Settings, String> {
     let mut settings = Settings::new();
@@ -43,7 +43,7 @@ fn no_two_keys_have_one_name() {
     );
 }
 
-/// The default that a key documents is the value that nobody has set.
+/// The default that a key documents is its value when it was not set.
 #[test]
 fn each_default_is_one_of_the_values() {
     for key in Settings::keys() {
@@ -216,6 +216,14 @@ fn what_is_no_value_is_refused() {
         ("listen = \"8080\"", "write \"127.0.0.1:8080\""),
         ("listen = [{ name = \"x\" }]", "a table needs an `address`"),
         (
+            "listen = [\"/run/a,b\"]",
+            "A comma of a path is written \\,",
+        ),
+        (
+            "listen = [\"systemd\", \"systemd:web\"]",
+            "\"systemd:web\" too",
+        ),
+        (
             "listen = [{ address = \":80\", nane = \"x\" }]",
             "no option of an address",
         ),
@@ -246,6 +254,19 @@ fn what_is_no_value_is_refused() {
         assert!(message.contains(reason), "{text}: {message}");
         assert!(message.starts_with("x.toml:"), "{message}");
     }
+}
+
+/// What a table says is what is meant.
+#[test]
+fn a_comma_in_a_table_is_one_of_its_value() {
+    let mut settings = Settings::new();
+    let text = r#"listen = [{ address = "/run/a,name=x", mode = "600" }, '/run/b\,c']"#;
+    settings.read_text("x.toml", text).expect("settings");
+    let listen = format!("{:?}", settings.listen());
+    for part in [r#""/run/a,name=x", mode: 384"#, r#""/run/b,c""#] {
+        assert!(listen.contains(part), "no {part} in {listen}");
+    }
+    assert!(!listen.contains("Some"), "a name in {listen}");
 }
 
 #[test]

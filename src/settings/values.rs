@@ -11,7 +11,7 @@ use crate::{
         },
         confinement::{Confinement, Resource},
     },
-    servers::{AccessFormat, AccessLog, ExecServer, Listen},
+    servers::{AccessFormat, AccessLog, ExecServer, Listen, check_taken_once},
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -124,7 +124,7 @@ pub(super) mod server {
     pub(in super::super) fn listen(values: &mut Values, texts: &[String]) -> Result<(), String> {
         let listen = texts.iter().map(|text| text.parse());
         values.listen = listen.collect::<Result<_, String>>()?;
-        Ok(())
+        check_taken_once(&values.listen)
     }
 
     pub(in super::super) fn backlog(values: &mut Values, texts: &[String]) -> Result<(), String> {

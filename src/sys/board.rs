@@ -68,7 +68,7 @@ pub(crate) struct Board {
     view: BoardView,
     /// The slot that the next fork has.
     assigned: Option<usize>,
-    /// The file, for readers from outside, and for the next program. Nobody can write to it.
+    /// The file, for readers from outside and for the next program. No process can write to it.
     #[cfg_attr(
         not(target_os = "linux"),
         allow(dead_code, reason = "upgrades are for Linux")

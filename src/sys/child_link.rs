@@ -205,7 +205,7 @@ impl ChildLink {
         Ok(if death { Wake::Stop } else { Wake::Timer })
     }
 
-    /// Resets the stop event if something else than a stop has raised it: it would stay raised.
+    /// Silences a bell that was rung for something else than a stop, which it reports forever.
     fn reset_stop_event(&self) -> io::Result<()> {
         if self.stop_requested() {
             return Ok(());

@@ -219,7 +219,7 @@ mod tests {
         socket.close(&poller);
     }
 
-    /// A client that does not read blocks nobody.
+    /// A client that does not read blocks no other.
     #[test]
     fn a_client_that_does_not_read_takes_what_the_kernel_takes() {
         let (mut socket, poller, directory) = socket();

@@ -57,7 +57,7 @@ impl ProcessGroup {
     pub(crate) fn outlives_its_leader(self) -> bool {
         self.reap_orphans();
         let outlives = self.is_left() && has_living_member(self.0).unwrap_or(true);
-        // Again: the last one may have ended since, and nobody looks after this.
+        // Again: the last one may have ended since, and this is the last look.
         self.reap_orphans();
         outlives
     }

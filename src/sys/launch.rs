@@ -19,17 +19,21 @@ use super::upgrade;
 pub enum Launch {
     /// As any program, by a shell or a service manager.
     Fresh,
-    /// To read the state of a running server, whose program this one may become; it ends in
-    /// [`Builder::start`](crate::Builder::start). Linux only.
+    /// To read the state of a running server, whose program this one may become.
+    ///
+    /// It ends in [`Builder::start`](crate::Builder::start). Linux only.
     Trial,
-    /// In place of another program, or of itself, whose server and children it takes over in
-    /// [`Builder::start`](crate::Builder::start). Linux only.
+    /// In place of another program, or of itself.
+    ///
+    /// It takes over its server and children in [`Builder::start`](crate::Builder::start). Linux
+    /// only.
     Upgrade,
 }
 
 impl Launch {
-    /// Why this process was started. Later than the start of its first server: always
-    /// [`Fresh`](Self::Fresh).
+    /// Why this process was started.
+    ///
+    /// Later than the start of its first server: always [`Fresh`](Self::Fresh).
     ///
     /// A program that runs other programs before its server calls this first: from then on they do
     /// not inherit the sockets, the pipes and the memory that were handed on. Otherwise that is so

@@ -1,8 +1,16 @@
 //! The process of one child: its pipes, signals to it and to its process group, its status. Acts
 //! only on a known child, never on "any".
 
-#![allow(unsafe_code)]
+mod ended;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use self::ended::peek;
+#[cfg(all(feature = "holder", target_os = "linux"))]
+pub(crate) use self::ended::try_peek;
+pub(super) use self::ended::{collect, is_ours, signal_one};
+
+use self::ended::look;
 use super::{
     fd_registry::Registered,
     group::ProcessGroup,
@@ -18,7 +26,7 @@ use super::{
 };
 use crate::core::{
     brake::RunTime,
-    child::{ChildId, Collected, Signal, Stuck, Usage, WaitStatus},
+    child::{ChildId, Collected, Signal, Stuck},
     draining::QueuedClients,
     state::ChildState,
     system::{
@@ -30,11 +38,18 @@ use nix::libc;
 use std::{
     cell::Cell,
     io,
-    mem::MaybeUninit,
     os::fd::{AsRawFd, OwnedFd},
     rc::Rc,
-    time::Duration,
 };
+
+/// What the parent has for all of its children.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(super) watch: Rc<OutputWatch>,
+    /// Where they are told to stop; `None` for those that are told by signals alone.
+    pub(super) stops: Option<Rc<StopBoard>>,
+    pub(super) out_of_memory: Rc<OutOfMemory>,
+}
 
 /// A child of this process.
 #[derive(Debug)]
@@ -49,23 +64,13 @@ pub(crate) struct ChildProcess {
     /// Whether this process has sent it SIGKILL.
     killed: Cell<bool>,
     pipes: [Option<Registered<OwnedFd>>; 3],
-    watch: Rc<OutputWatch>,
-    /// Where it is told to stop; `None` if it is told by signals alone.
-    stops: Option<Rc<StopBoard>>,
-    out_of_memory: Rc<OutOfMemory>,
+    means: Means,
     /// If the holder reaps it.
     held_child: Option<HeldChild>,
 }
 
 impl ChildProcess {
-    pub(crate) fn new(
-        terms: ForkTerms,
-        pid: u32,
-        ends: ParentEnds,
-        watch: Rc<OutputWatch>,
-        stops: Rc<StopBoard>,
-        out_of_memory: Rc<OutOfMemory>,
-    ) -> Self {
+    pub(crate) fn new(terms: ForkTerms, pid: u32, ends: ParentEnds, means: Means) -> Self {
         // OK because the pid comes from fork(2).
         let pid = pid as libc::pid_t;
         Self {
@@ -77,22 +82,14 @@ impl ChildProcess {
             outlived: Cell::new(None),
             killed: Cell::new(false),
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
-            watch,
-            stops: Some(stops),
-            out_of_memory,
+            means,
             held_child: None,
         }
     }
 
     /// A child that an earlier program of this process has forked, or an earlier parent. Its descriptors
     /// were verified, and belong to it from now on.
-    pub(crate) fn adopted(
-        state: &ChildState,
-        outlived: Option<Collected>,
-        watch: Rc<OutputWatch>,
-        stops: Option<Rc<StopBoard>>,
-        out_of_memory: Rc<OutOfMemory>,
-    ) -> Self {
+    pub(crate) fn adopted(state: &ChildState, outlived: Option<Collected>, means: Means) -> Self {
         // OK because another fork(2) has returned it.
         let pid = state.pid as libc::pid_t;
         let to_group = ToGroup::of_code(state.group);
@@ -109,9 +106,7 @@ impl ChildProcess {
             outlived: Cell::new(outlived),
             killed: Cell::new(state.killed_at.is_some()),
             pipes: ChildPipe::ALL.map(pipe),
-            watch,
-            stops,
-            out_of_memory,
+            means,
             held_child: None,
         }
     }
@@ -127,7 +122,7 @@ impl ChildProcess {
         for pipe in ChildPipe::ALL {
             if let Some(fd) = self.fd(pipe) {
                 let source = EventSource::Pipe(ChildToken::of(self.id), pipe);
-                self.watch.add(fd.as_raw_fd(), source)?;
+                self.means.watch.add(fd.as_raw_fd(), source)?;
             }
         }
         Ok(())
@@ -160,14 +155,14 @@ impl Process for ChildProcess {
         };
         // Deregister before the close: a sibling that was just forked may hold a copy for a moment,
         // and the kernel would go on reporting events for it.
-        if let Err(error) = self.watch.remove(fd.as_raw_fd()) {
+        if let Err(error) = self.means.watch.remove(fd.as_raw_fd()) {
             log::debug!("deregistering an output of {}: {error}", self.id);
         }
     }
 
     /// The board reaches the child even if it ignores the signal at present.
     fn tell_to_leave(&self, queued: QueuedClients) {
-        if let Some(stops) = &self.stops {
+        if let Some(stops) = &self.means.stops {
             stops.set(self.id, queued);
         }
     }
@@ -201,7 +196,7 @@ impl Process for ChildProcess {
             group: self.group.map(|_| self.to_group),
             stop_signal: Some(self.stop_signal),
             outlived: self.outlived.get(),
-            stops: self.stops.as_ref().and_then(|stops| stops.number()),
+            stops: self.means.stops.as_ref().and_then(|stops| stops.number()),
         }
     }
 
@@ -296,7 +291,7 @@ impl ChildProcess {
         match reaped {
             Reaped::Ended(collected) if self.may_be_out_of_memory(&collected) => {
                 Reaped::Ended(Collected {
-                    out_of_memory: self.out_of_memory.has_ended_reaped(self.pid),
+                    out_of_memory: self.means.out_of_memory.has_ended_reaped(self.pid),
                     ..collected
                 })
             }
@@ -321,58 +316,7 @@ impl ChildProcess {
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => false,
             Err(error) => return Err(error),
         };
-        Ok(killed && self.out_of_memory.has_ended(self.pid))
-    }
-}
-
-/// Reaps a child of this process if it has ended. Nothing is known of one that other code has reaped.
-pub(super) fn collect(pid: libc::pid_t) -> io::Result<Option<Collected>> {
-    let mut status = 0;
-    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    loop {
-        // SAFETY: both are valid for writes for the length of the call. (nix's wrapper is not used: it
-        // collects a child and then fails if it does not know the signal that ended it.)
-        let found = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
-        if found == 0 {
-            return Ok(None);
-        }
-        if found > 0 {
-            // SAFETY: all bytes zero are a valid rusage, and wait4 has filled it in.
-            let usage = unsafe { usage.assume_init() };
-            return Ok(Some(Collected {
-                status: Some(WaitStatus::from_raw(status)),
-                usage: Some(usage_of(&usage)),
-                out_of_memory: false,
-            }));
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            Some(libc::ECHILD) => return Ok(Some(Collected::default())),
-            _ => return Err(error),
-        }
-    }
-}
-
-fn usage_of(usage: &libc::rusage) -> Usage {
-    // OK to cast: the kernel counts none of them below zero.
-    let time = |time: libc::timeval| {
-        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
-    };
-    // Linux and the BSDs count in KiB, macOS in bytes.
-    let unit = if cfg!(target_vendor = "apple") {
-        1
-    } else {
-        1024
-    };
-    Usage {
-        user_time: time(usage.ru_utime),
-        system_time: time(usage.ru_stime),
-        max_resident: usage.ru_maxrss as u64 * unit,
-        minor_faults: usage.ru_minflt as u64,
-        major_faults: usage.ru_majflt as u64,
-        voluntary_switches: usage.ru_nvcsw as u64,
-        involuntary_switches: usage.ru_nivcsw as u64,
+        Ok(killed && self.means.out_of_memory.has_ended(self.pid))
     }
 }
 
@@ -380,97 +324,5 @@ fn usage_of(usage: &libc::rusage) -> Usage {
 impl Drop for ChildProcess {
     fn drop(&mut self) {
         ChildPipe::ALL.into_iter().for_each(|pipe| self.close(pipe));
-    }
-}
-
-pub(super) fn signal_one(pid: libc::pid_t, number: libc::c_int) -> io::Result<()> {
-    // SAFETY: `kill` touches no memory; the pid is positive, so no group is meant.
-    match unsafe { libc::kill(pid, number) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Whether `pid` is a child of this process that was not reaped, alive or dead.
-pub(super) fn is_ours(pid: libc::pid_t) -> io::Result<bool> {
-    match look(libc::P_PID, pid as libc::id_t) {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// The pid of a child of this process that has ended and was not reaped, ours or the program's. The
-/// child is not reaped here: reaping "any" child would take statuses that other code waits for.
-pub(crate) fn peek() -> Option<u32> {
-    try_peek().ok()?
-}
-
-/// The same, with the reason if there is no answer.
-pub(crate) fn try_peek() -> io::Result<Option<u32>> {
-    let ended = look(libc::P_ALL, 0)?;
-    Ok(u32::try_from(ended.pid).ok().filter(|pid| *pid > 0))
-}
-
-/// A child that has ended and was not reaped.
-struct EndedChild {
-    /// Zero if there is none.
-    pid: libc::pid_t,
-    /// Whether SIGKILL has ended it.
-    killed: bool,
-}
-
-/// Looks for a child that has ended, and reaps none.
-fn look(which: libc::idtype_t, id: libc::id_t) -> io::Result<EndedChild> {
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: `info` is valid for writes for the length of the call.
-    while unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) } < 0 {
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-    // SAFETY: all bytes zero are a valid siginfo.
-    let info = unsafe { info.assume_init() };
-    // SAFETY: waitid has filled in the fields of SIGCHLD, or left zeros if no child has ended.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    Ok(EndedChild {
-        pid,
-        killed: info.si_code == libc::CLD_KILLED && status == libc::SIGKILL,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::process::Command;
-
-    /// The pid of a reaped child may belong to any process by now; it is sent nothing.
-    #[test]
-    fn o27_who_was_reaped_by_somebody_else_is_ours_no_more() {
-        let mut command = Command::new("sleep");
-        let mut child = command.arg("1000").spawn().expect("a process");
-        let pid = libc::pid_t::try_from(child.id()).expect("a pid");
-        assert!(is_ours(pid).expect("an answer"), "it lives");
-        child.kill().expect("a signal");
-        while look(libc::P_PID, child.id()).expect("an answer").pid == 0 {
-            std::thread::yield_now();
-        }
-        assert!(
-            is_ours(pid).expect("an answer"),
-            "it is dead and not reaped"
-        );
-        child.wait().expect("a status");
-        assert!(!is_ours(pid).expect("an answer"));
-    }
-
-    /// No process is sent a signal that is not our child.
-    ///
-    /// The parent of this test is alive and accepts signals.
-    #[test]
-    fn o27_a_stranger_is_not_ours() {
-        let parent = nix::unistd::getppid().as_raw();
-        assert!(!is_ours(parent).expect("an answer"));
     }
 }

@@ -89,8 +89,8 @@ impl StopFlag {
         self.has(QueuedClients::Serve) || self.leaves_queue()
     }
 
-    /// Whether the child leaves the clients that are queued to the others. A child that has heard a
-    /// signal from somebody else does not: the signal of a terminal reaches it before the order.
+    /// Whether the child leaves the clients that are queued to the others. A child that has got a
+    /// signal from another process does not: the signal of a terminal reaches it before the order.
     pub(crate) fn leaves_queue(&self) -> bool {
         self.has(QueuedClients::LeaveToOthers)
     }

@@ -49,7 +49,7 @@ pub(crate) fn listen_unix(
     let address = address(path).map_err(|error| failed(path, Operation::Bind, error))?;
     let inherited = upgrade::unix_socket(path);
     if let Some(inherited) = inherited.map_err(|error| failed(path, Operation::Upgrade, error))? {
-        // A file that somebody has removed meanwhile is not made again.
+        // A file that was removed meanwhile is not made again.
         let file = file_id(path).ok();
         return listening(path, inherited, backlog).map(|socket| (socket, file));
     }
@@ -267,7 +267,7 @@ fn file_id(path: &Path) -> io::Result<FileId> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Removes a socket file on which nobody listens.
+/// Removes a socket file on which no process listens.
 #[cfg(target_os = "linux")]
 pub(crate) fn remove_if_stale(path: &Path) {
     if is_abstract(path) {

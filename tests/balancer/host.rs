@@ -86,7 +86,7 @@ impl Host {
     }
 
     fn signal(&self, signal: Signal) {
-        // OK: what waits for it has not been waited for, so the pid is nobody else's.
+        // OK: what waits for it has not been waited for, so the pid is no other process's.
         let sent = kill(Pid::from_raw(self.pid.cast_signed()), signal);
         sent.expect("a host that runs");
     }

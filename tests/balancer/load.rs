@@ -1,4 +1,4 @@
-//! Clients whose requests are due at times that nobody's answer changes: an open loop with a Poisson
+//! Clients whose requests are due at times that no answer changes: an open loop with a Poisson
 //! process of arrivals, which has the same times in every run.
 //!
 //! It never asks a second time for a request that failed: that one is lost.

@@ -1,5 +1,5 @@
 //! The protocol: one line that asks, one answer, the end. The answer is made of the nonce, so that
-//! every byte of it is known beforehand but the pid of whoever gave it.
+//! every byte of it is known beforehand but the pid of the child that gave it.
 //!
 //! It never reads or writes.
 

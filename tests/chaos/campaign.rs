@@ -75,7 +75,7 @@ impl Campaign {
             if self.massacre {
                 recoveries.push(kill_all(&mut killer));
             }
-            // Nobody comes any more: whoever was left in the queue would stay there now.
+            // No client comes any more: one that was left in the queue would stay there now.
             tally.add(load.finish());
             whole(killer.book, 0, self.children);
         }

@@ -1,6 +1,6 @@
 //! Chance that can be repeated: everything random is drawn from one seed.
 //!
-//! It never draws from the system, but for a seed that nobody gave.
+//! It never draws from the system, but for a seed that was not given.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The menu: what is done to a child, by itself or from outside.
 //!
-//! It never picks a child; who is hit is the business of whoever holds the menu.
+//! It never picks a child; which one is hit is decided by the campaign.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;

@@ -112,7 +112,7 @@ impl Load {
         faults.push_back(fault);
     }
 
-    /// Lets nobody come any more, and waits until every connection has ended or is stranded.
+    /// Lets no client come any more, and waits until every connection has ended or is stranded.
     pub fn finish(self) -> Tally {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the load to end")
@@ -146,7 +146,7 @@ struct Generator {
 /// How many events are taken at a look.
 const EVENTS: usize = 1024;
 
-/// With so many under way nobody else comes: the queue of the listener (1,024) must not overflow.
+/// With so many under way no other comes: the queue of the listener (1,024) must not overflow.
 /// Where it does the kernel answers with cookies, may fail to redeem one of them, and resets a
 /// connection of which no server has ever known.
 const CROWD: usize = 900;

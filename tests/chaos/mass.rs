@@ -1,4 +1,4 @@
-//! A whole pool killed at once, with nobody connecting.
+//! A whole pool killed at once, while no client connects.
 //!
 //! It never asserts how long the pool took to come back; the benchmark reports that.
 

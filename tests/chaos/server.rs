@@ -53,7 +53,7 @@ fn run(args: &Args) -> Result<(), Error> {
         .hooks(notes)
         .start_servers(children)
         .min_spare_servers(number("--min-spare", 1))
-        // Nobody is culled: a deaf child that is told to stop would keep its place for ever.
+        // Nobody is culled: a deaf child that is told to stop would keep its place forever.
         .max_spare_servers(number("--max-clients", children).max(2))
         .max_clients(number("--max-clients", children))
         .timeout(millis("--timeout"))

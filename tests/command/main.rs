@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         helpers::languages::ruby,
         helpers::languages::shell,
         inetd,
+        inetd::ends,
         refusals,
         reload,
         run,

@@ -80,6 +80,16 @@ fn a_wrong_flag_is_refused(world: &mut World) {
         listen.starts_with("prefork: --listen: \"8080\" is no address; write"),
         "{listen}"
     );
+    let twice = ["run", "--listen", "systemd", "--listen", "systemd:web"];
+    let twice = refused(world, &[&twice[..], &["--", "cat"]].concat(), USAGE);
+    assert!(
+        twice.starts_with("prefork: --listen: \"systemd\" stands for all sockets")
+            && twice.contains("\"systemd:web\""),
+        "{twice}"
+    );
+    let cut = ["run", "--listen", "/run/a,b.sock", "--", "cat"];
+    let cut = refused(world, &cut, USAGE);
+    assert!(cut.contains("A comma of a path is written \\,"), "{cut}");
     let spare = refused(world, &["run", "--spare", "3", "--", "cat"], USAGE);
     assert!(spare.contains("write it as 2..10"), "{spare}");
     let spare = refused(world, &["run", "--spare", "a..b", "--", "cat"], USAGE);

@@ -38,22 +38,22 @@ while (accept my $client, $listener) {
 "#;
 
 /// A file of settings for that worker.
-struct File {
+pub struct File {
     path: PathBuf,
 }
 
 impl File {
-    fn new(world: &World) -> Self {
+    pub fn new(world: &World) -> Self {
         let path = world.tempdir().join("app.toml");
         Self { path }
     }
 
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.path.to_str().expect("a path in UTF-8")
     }
 
     /// Writes it with a worker that answers with this word, and more lines.
-    fn write(&self, word: &str, more: &str) {
+    pub fn write(&self, word: &str, more: &str) {
         let text = format!(
             "{more}\nlisten = [\"127.0.0.1:0\"]\nprogram = [\"perl\", \"-e\", '''{WORKER}''', \
              \"{word}\"]\n"
@@ -61,7 +61,7 @@ impl File {
         fs::write(&self.path, text).expect("a file of settings");
     }
 
-    fn run(&self, world: &mut World, flags: &[&str]) -> Server {
+    pub fn run(&self, world: &mut World, flags: &[&str]) -> Server {
         let command = ["run", "--config", self.path()];
         prefork(world, &[&command, flags].concat()).spawn()
     }
@@ -73,7 +73,7 @@ fn answer(server: &Server) -> String {
 }
 
 #[track_caller]
-fn expect_answer(server: &Server, expected: &str) {
+pub fn expect_answer(server: &Server, expected: &str) {
     until(&format!("the answer {expected:?}"), SOON, || {
         // A worker that is told to stop does not finish.
         let mut client = try_connect(&server.address()).ok()?;
@@ -83,7 +83,7 @@ fn expect_answer(server: &Server, expected: &str) {
 }
 
 #[track_caller]
-fn expect_said(server: &Server, expected: &str) {
+pub fn expect_said(server: &Server, expected: &str) {
     server.expect_stderr(expected, |text| text.contains(expected));
 }
 
@@ -221,7 +221,7 @@ fn a_program_that_is_gone_changes_nothing(world: &mut World) {
 }
 
 #[track_caller]
-fn kill(pids: &[u32]) {
+pub fn kill(pids: &[u32]) {
     for pid in pids {
         let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
         // OK to ignore: it may have been replaced.
@@ -273,7 +273,7 @@ fn a_program_that_says_nothing_is_replaced_by_what_has_lived_for_a_second(world:
     write("exec sleep 1000");
     let server = file.run(world, &[]);
     let before = server.expect_children(2);
-    // Younger than that they are not ready themselves, and nobody waits for a successor.
+    // Younger than that they are not ready themselves, and no client waits for a successor.
     holds("both live", Duration::from_millis(1_200), || {
         server.children() == before
     });

@@ -10,7 +10,7 @@ use std::thread;
 use super::{PREFORK, text};
 use crate::support::{SOON, Server, Signal, World, processes, until};
 
-/// What the screen showed last, for whoever waits in vain for something else.
+/// What the screen showed last, for a wait that ends in vain.
 struct LastScreen(String);
 
 impl Drop for LastScreen {

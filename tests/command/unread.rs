@@ -29,7 +29,7 @@ impl Unread {
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("a mode");
         let path = ttyname(&slave).expect("its name");
         let copy = || slave.try_clone().expect("a descriptor");
-        // A signal for a new size goes to whoever has the terminal as the controlling one.
+        // A signal for a new size goes to the processes that have the terminal as the controlling one.
         let top = world.command("setsid").args(&["--ctty", PREFORK, "top"]);
         let top = top.args(arguments).env("TERM", "xterm-256color");
         let top = top.stdin(copy()).stdout(copy()).stderr(copy()).spawn();

@@ -5,7 +5,7 @@
 //! same children. What fails in the holder either costs nothing or ends the server with a typed error,
 //! before there is a parent. What fails in a parent costs nothing, has another parent take over, or ends
 //! the server with a typed error, as without a holder. The client in hand is answered in all other cases.
-//! A child, from its fork through the death of its parent, costs nobody but itself anything.
+//! A child, from its fork through the death of its parent, costs no other child anything.
 
 mod program;
 
@@ -149,7 +149,7 @@ impl Run {
         self.complete(world, point, trace)
     }
 
-    /// From the death of a parent that nobody follows to the end.
+    /// From the death of a parent that no other follows to the end.
     fn give_up(
         mut self,
         world: &mut World,
@@ -237,7 +237,7 @@ impl Run {
         told.filter_map(|pid| pid.parse().ok()).collect()
     }
 
-    /// The children that live, whoever their parent is.
+    /// The children that live, whatever process their parent is.
     fn children(&self) -> Vec<u32> {
         let mut all = processes::descendants(self.server.pid());
         let parents = self.parents();
@@ -302,7 +302,7 @@ fn outcome(run: &Run) -> Result<&'static str, String> {
         (Some(0), _) if is_served => Ok("served"),
         (Some(1), _) if run.stderr_tells("error: ") => Ok("a typed error"),
         (Some(70), _) => Ok(GIVEN_UP),
-        // A parent that has said goodbye is followed by no other: the holder ends as it has ended.
+        // A parent that has announced its end is followed by no other: the holder ends as it has ended.
         (_, Some(Signal::SIGKILL)) if is_served || run.role.is_the_holder() => {
             Ok("killed, and nothing left")
         }

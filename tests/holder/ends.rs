@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use crate::support::{SOON, Scenarios, Signal, World, connect, processes, scenarios, until};
+use crate::upgrades::{end_orphan, orphan};
 use crate::watched::{Watched, expect_gone, send};
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -117,21 +118,16 @@ fn process_1_of_a_container_is_a_holder(world: &mut World) {
     };
     let mut client = connect(&address);
     let pid = client.ask("who");
-    client.ask("grandchild");
+    let before = orphan(&address, holder);
     let first = until("a parent", SOON, parent);
     send(first, Signal::SIGKILL);
     until("another parent", SOON, || {
         (said("took over") == 1).then_some(())
     });
     assert_eq!(client.ask("who"), pid, "the same child");
+    end_orphan(before);
+    end_orphan(orphan(&address, holder));
     drop(client);
-    let orphans = || {
-        let mut found = processes::descendants(holder);
-        found.retain(|process| process.name == "sleep");
-        found
-    };
-    let sleep = until("the grandchild", SOON, || orphans().pop()).pid;
-    send(sleep, Signal::SIGKILL);
     send(holder, Signal::SIGTERM);
     assert_eq!(outer.wait(SOON).code(), Some(0), "{}", outer.stderr());
 }

@@ -194,7 +194,7 @@ fn a_parent_killed_in_its_start_is_followed_by_another(world: &mut World) {
     watched.stop();
 }
 
-/// A parent that ends at the end of its first turn does so every time: there is another one for ever, but
+/// A parent that ends at the end of its first turn does so every time: there is another one forever, but
 /// they do not take the machine. The children serve.
 fn parents_that_end_soon_are_followed_more_and_more_slowly(world: &mut World) {
     let good = world.tempdir().join("good");
@@ -217,7 +217,7 @@ fn parents_that_end_soon_are_followed_more_and_more_slowly(world: &mut World) {
     watched.stop();
 }
 
-/// A connection that a child has in hand is the child's, whoever the parent is.
+/// A connection that a child has in hand is the child's, whatever process the parent is.
 fn connections_in_hand_are_served_to_their_end(world: &mut World) {
     let watched = Watched::new(world, &[]);
     let address = watched.address();

@@ -10,8 +10,8 @@ use nix::libc;
 use prefork_server::servers::TcpConn;
 use prefork_server::{
     Child, ChildServer, Config, Confinement, Death, Error, Event, ExecServer, InetdServer, Launch,
-    Monitor, Observer, PreFork, PreForkHooks, Report, Start, TcpServer, ThreadCheck, defaults,
-    metrics,
+    Monitor, Observer, PreFork, PreForkHooks, Report, Start, States, TcpServer, ThreadCheck,
+    defaults, metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
@@ -154,6 +154,8 @@ fn ended(args: &Args, run: impl FnOnce(Hooks) -> Result<Report, Error>) -> ExitC
         saves: args.has("--saves"),
         saves_bytes: args.parsed("--saves-bytes").unwrap_or(0),
         has_bad_settings: args.has("--bad-settings"),
+        settings: args.value("--settings").map(PathBuf::from),
+        before: None,
         saves_once: args.has("--saves-once"),
         saved: false,
         restored: 0,
@@ -262,6 +264,10 @@ struct Hooks {
     saves_bytes: usize,
     /// Whether children with the settings of a reload fail.
     has_bad_settings: bool,
+    /// A file with `max_clients`, and then `bad` if children fail with it.
+    settings: Option<PathBuf>,
+    /// What was in force before the last reload.
+    before: Option<Config>,
     /// It panics when it is to save again, or to restore what a parent after the first has saved.
     saves_once: bool,
     saved: bool,
@@ -302,8 +308,19 @@ impl PreForkHooks for Hooks {
         defaults::server_start(self, start)
     }
 
-    fn reload_failed(&mut self, _: &mut Monitor, error: &Error) {
+    fn reload_failed(&mut self, monitor: &mut Monitor, error: &Error) {
         println!("reload failed: {error}");
+        if let Some(before) = self.before.take() {
+            monitor.set_config(before);
+        }
+    }
+
+    fn create_states(&mut self, states: &mut States) {
+        states.add("wait");
+    }
+
+    fn handler_state(&mut self, _: &mut Monitor, state: &str) {
+        gate::pass(state);
     }
 
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
@@ -319,8 +336,15 @@ impl PreForkHooks for Hooks {
         Ok(())
     }
 
-    fn handler_reload(&mut self, _: &mut Monitor, _: &mut dyn ChildServer) -> io::Result<()> {
+    fn handler_reload(&mut self, monitor: &mut Monitor, _: &mut dyn ChildServer) -> io::Result<()> {
         self.reloads += 1;
+        if let Some(path) = &self.settings {
+            let text = std::fs::read_to_string(path)?;
+            let (clients, how) = text.split_once(' ').unwrap_or((&text, ""));
+            self.before = Some(monitor.config().clone());
+            self.has_bad_settings = how == "bad";
+            monitor.set_max_clients(clients.parse().map_err(io::Error::other)?);
+        }
         println!("settings read {}", self.reloads);
         Ok(())
     }
@@ -366,8 +390,18 @@ impl PreForkHooks for Hooks {
         child: prefork_server::ChildId,
         line: &prefork_server::Line,
     ) {
-        if line.bytes() == b"signal me" {
-            monitor.kill(child, prefork_server::Signal::User1);
+        match line.bytes() {
+            b"signal me" => monitor.kill(child, prefork_server::Signal::User1),
+            b"served reload and wait" => {
+                monitor.reload();
+                monitor.post("wait");
+            }
+            // A turn performs 32 forks.
+            b"served reload behind 33 forks" => {
+                (0..33).for_each(|_| _ = monitor.fork());
+                monitor.reload();
+            }
+            _ => {}
         }
         println!("said {}", String::from_utf8_lossy(line.bytes()));
     }

@@ -236,7 +236,7 @@ fn what_a_program_has_said_is_known_to_the_next_parent(world: &mut World) {
         watched.server.stdout()
     );
     assert_eq!(watched.said("Some(Free)"), 2);
-    // For longer than a start may take, nobody is told to stop.
+    // For longer than a start may take, no child is told to stop.
     pause(Duration::from_millis(5200));
     assert_eq!(client.ask("who"), pid.to_string());
     assert_eq!(watched.children(), before);
@@ -401,7 +401,7 @@ fn before_the_exec_the_c_library_knows_the_new_process(world: &mut World) {
     watched.stop();
 }
 
-/// Such a child could find locks locked for ever if the C library did not fork it. It is the parent's.
+/// Such a child could find locks locked forever if the C library did not fork it. It is the parent's.
 fn programs_of_a_parent_with_threads_end_with_it_and_are_replaced(world: &mut World) {
     let watched = watched(
         world,

@@ -1,11 +1,12 @@
 //! Children that were told to stop when their parent is killed: under the next one they have the time that
 //! they had, and end for the same reason. So does a reload.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::kills::hold;
-use crate::support::{Client, SOON, Scenarios, Signal, World, holds, scenarios, until};
-use crate::watched::Watched;
+use crate::support::{Client, SOON, Scenarios, Signal, World, connect, holds, scenarios, until};
+use crate::watched::{Watched, send, who};
 
 pub const SCENARIOS: Scenarios = scenarios![
     f01_a_child_that_is_replaced_finishes_with_its_client_under_the_next_parent,
@@ -13,6 +14,9 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_second_stop_kills_under_the_next_parent,
     a_reload_is_completed_by_the_next_parent,
     a_reload_to_bad_settings_is_given_up_by_the_next_parent,
+    what_was_in_force_before_a_reload_is_put_back_by_the_next_parent,
+    a_reload_that_has_just_begun_is_completed_by_the_next_parent,
+    a_reload_that_has_not_begun_is_done_by_the_next_parent,
 ];
 
 /// Short, so that a child that is killed then is killed during the scenario.
@@ -105,5 +109,71 @@ fn a_reload_to_bad_settings_is_given_up_by_the_next_parent(world: &mut World) {
         (watched.children() == before).then_some(())
     });
     assert_eq!(watched.said("told "), 0);
+    watched.stop();
+}
+
+/// The settings of the start, then of a reload that works, then of one whose children fail after a kill.
+fn what_was_in_force_before_a_reload_is_put_back_by_the_next_parent(world: &mut World) {
+    let file = world.tempdir().join("settings");
+    let write = |text: &str| std::fs::write(&file, text).expect("a file of settings");
+    let watched = Watched::new(world, &["--settings", file.to_str().expect("a path")]);
+    watched.expect_ready(4);
+    write("50 good");
+    watched.server.signal(Signal::SIGHUP);
+    watched.expect("reloaded", 1);
+    write("60 bad");
+    watched.server.signal(Signal::SIGHUP);
+    watched.expect("exited ", 4 + 1);
+    watched.kill_parent();
+    watched.expect("reload failed", 1);
+    who(&watched.address());
+    let stdout = watched.stop();
+    assert!(stdout.contains("max_clients 50"), "{stdout}");
+}
+
+/// One that was asked for by a hook, in the turn in which the parent is killed: no signal comes again.
+fn a_reload_that_has_just_begun_is_completed_by_the_next_parent(world: &mut World) {
+    let mut gate = world.gate("wait");
+    let watched = Watched::new(world, &[]);
+    let before = watched.expect_ready(4);
+    connect(&watched.address()).ask("reload and wait");
+    let parent = gate.reached(SOON);
+    assert_eq!(
+        (parent, watched.said("settings read")),
+        (watched.parent(), 1)
+    );
+    send(parent, Signal::SIGKILL);
+    gate.open();
+    watched.expect("parent ", 2);
+    expect_all_new(&watched, &before);
+}
+
+/// It waits behind forks, for the next turn, when the parent is killed.
+fn a_reload_that_has_not_begun_is_done_by_the_next_parent(world: &mut World) {
+    let watched = Watched::new(world, &["--max", "50"]);
+    let before = watched.expect_ready(4);
+    let mut gate = world.gate("fork");
+    connect(&watched.address()).ask("reload behind 33 forks");
+    for _ in 0..32 {
+        let parent = gate.reached(SOON);
+        gate.release(parent);
+    }
+    let parent = gate.reached(SOON);
+    assert_eq!(
+        (parent, watched.said("settings read")),
+        (watched.parent(), 0)
+    );
+    send(parent, Signal::SIGKILL);
+    gate.open();
+    watched.expect("parent ", 2);
+    expect_all_new(&watched, &before);
+}
+
+#[track_caller]
+fn expect_all_new(watched: &Watched, before: &BTreeSet<u32>) {
+    watched.expect("reloaded", 1);
+    until("the new children alone", SOON, || {
+        before.is_disjoint(&watched.children()).then_some(())
+    });
     watched.stop();
 }

@@ -36,6 +36,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_stop_during_an_upgrade_wins,
     a_holder_that_is_stopped_is_not_waited_for,
     programs_outlive_the_parent_that_leaves_an_upgrade_to_its_holder,
+    an_orphan_of_the_holder_is_reaped_by_a_program_without_one,
     process_1_of_a_container_is_upgraded,
 ];
 
@@ -135,7 +136,7 @@ impl Upgraded {
         let pid = client.ask("who");
         self.kill_parent();
         assert_eq!(client.ask("who"), pid);
-        // An end that a parent did not live to tell is told by nobody.
+        // An end that a parent did not live to tell is not told.
         until("the parent to know its children", SOON, || {
             self.children().is_subset(&self.known()).then_some(())
         });
@@ -350,7 +351,7 @@ fn a_parent_killed_on_the_way_back_is_followed_by_one_that_goes_it(world: &mut W
 }
 
 /// Also while children of the old program have clients in hand, which they serve to the end: they are
-/// told to leave by whoever is the parent then, and no other child is.
+/// told to leave by the parent of that moment, and no other child is.
 fn the_parent_of_the_new_program_is_replaced_by_one_of_the_new_program(world: &mut World) {
     let upgraded = Upgraded::new(world, &[]);
     let before = upgraded.children();
@@ -413,7 +414,7 @@ fn a_server_gets_a_holder_and_loses_it_by_an_upgrade(world: &mut World) {
     world.reap_orphans();
 }
 
-/// With a holder a parent that is killed in an upgrade loses nobody either: the old program goes on, and
+/// With a holder a parent that is killed in an upgrade loses no client either: the old program goes on, and
 /// the upgrade has failed, or the new one does.
 ///
 /// In both cases there is a parent, and a holder that works, and each client is answered by the child
@@ -438,7 +439,7 @@ fn f01_a_parent_killed_at_any_moment_of_an_upgrade_loses_no_client_and_no_child(
             // The trial takes a tenth of a second and a bit.
             pause(Duration::from_millis(90) + dice.time_below(Duration::from_millis(80)));
             // The old parent may have left by now; then this one is not there yet. The count is taken
-            // first: whoever tells of itself in between is the next one.
+            // first: a process that tells of itself in between is the next one.
             let parents = upgraded.said("parent ");
             let parent = upgraded.parent();
             if parent != upgraded.server.pid() {
@@ -595,6 +596,38 @@ fn programs_outlive_the_parent_that_leaves_an_upgrade_to_its_holder(world: &mut 
     upgraded.stop();
 }
 
+/// It lives while the holder becomes the program, and ends after that.
+fn an_orphan_of_the_holder_is_reaped_by_a_program_without_one(world: &mut World) {
+    let upgraded = Upgraded::new(world, &[]);
+    let orphan = orphan(&upgraded.address(), upgraded.server.pid());
+    upgraded.upgrade_to(2, Mode::Plain);
+    upgraded.expect_version(2);
+    assert_eq!(upgraded.parent(), upgraded.server.pid(), "it has no holder");
+    end_orphan(orphan);
+    upgraded.stop();
+}
+
+/// A process that a child has started, and that has come to the holder.
+#[track_caller]
+pub fn orphan(address: &Address, holder: u32) -> u32 {
+    let mut client = connect(address);
+    client.ask("grandchild");
+    client.send_line("die");
+    until("an orphan", SOON, || {
+        let mut all = processes::children(holder).into_iter();
+        all.find(|it| it.name == "sleep").map(|it| it.pid)
+    })
+}
+
+/// Kills it, and waits until it was reaped.
+#[track_caller]
+pub fn end_orphan(pid: u32) {
+    send(pid, Signal::SIGKILL);
+    until("the orphan to be reaped", SOON, || {
+        processes::state(pid).is_none().then_some(())
+    });
+}
+
 const UNSHARE: [&str; 2] = ["-Urpf", "--mount-proc"];
 
 fn process_1_of_a_container_is_upgraded(world: &mut World) {
@@ -622,6 +655,7 @@ fn process_1_of_a_container_is_upgraded(world: &mut World) {
     said("upgraded to 2,");
     expect_version(&address, 2);
     assert_eq!(client.ask("who"), old, "the same child");
+    end_orphan(orphan(&address, holder));
     let parent = || {
         let children = processes::children(holder).into_iter();
         let mut parents =
@@ -632,6 +666,7 @@ fn process_1_of_a_container_is_upgraded(world: &mut World) {
     said("took over");
     assert_eq!(client.ask("who"), old, "the same child");
     expect_version(&address, 2);
+    end_orphan(orphan(&address, holder));
     drop(client);
     send(holder, Signal::SIGTERM);
     assert_eq!(outer.wait(SOON).code(), Some(0), "{}", outer.stderr());

@@ -73,7 +73,7 @@ impl Traced {
         }
     }
 
-    /// Kills it, and waits for that, without which nobody else learns of it.
+    /// Kills it, and waits for that, without which no other process learns of it.
     fn kill(self) {
         kill(self.0, Signal::SIGKILL).expect("a signal");
         while !matches!(self.wait(), WaitStatus::Signaled(..)) {}

@@ -58,7 +58,7 @@ impl Watched {
         told.next_back().expect("a parent").parse().expect("a pid")
     }
 
-    /// The children of the server, whoever their parent is.
+    /// The children of the server, whatever process their parent is.
     pub fn children(&self) -> BTreeSet<u32> {
         let all = processes::descendants(self.server.pid()).into_iter();
         let parents = self.parents();

@@ -8,7 +8,9 @@
 
 mod catalogue;
 mod container;
+mod defences;
 mod document;
+mod events;
 mod hooks;
 mod http;
 mod layering;
@@ -16,6 +18,11 @@ mod original;
 mod policy;
 mod prose;
 mod public_api;
+mod rustdoc;
 #[cfg(feature = "config")]
 mod settings;
+mod signal_handlers;
+mod source;
+mod stock_servers;
+mod tables;
 mod warnings;

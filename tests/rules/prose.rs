@@ -10,19 +10,32 @@ use std::{
 /// cannot be broken.
 const WIDTH: usize = 100;
 
-/// README.md, CHANGELOG.md and everything in `docs`, with the text.
+/// Every document of the repository, with the text.
 fn documents() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = vec![root.join("README.md"), root.join("CHANGELOG.md")];
-    let docs = fs::read_dir(root.join("docs")).expect("docs is there");
-    let docs = docs.map(|entry| entry.expect("an entry").path());
-    paths.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
-    assert!(paths.len() > 8, "the documents have moved: {paths:?}");
+    let mut paths = Vec::new();
+    collect(Path::new(env!("CARGO_MANIFEST_DIR")), &mut paths);
+    paths.sort();
+    assert!(paths.len() > 15, "the documents have moved: {paths:?}");
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("it can be read");
         (path, text)
     };
     paths.into_iter().map(read).collect()
+}
+
+/// The documents in a folder, but for what is built or hidden.
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && name != "target" && !name.starts_with('.') {
+            collect(&path, paths);
+        } else if !is_folder && name.ends_with(".md") {
+            paths.push(path);
+        }
+    }
 }
 
 /// The lines outside of code blocks, with their numbers.

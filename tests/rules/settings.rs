@@ -72,7 +72,8 @@ fn the_table_of_the_command_is_that_of_the_keys() {
     expect("command.md", &format!("{before}{TABLE}{rows}{after}"));
 }
 
-/// The example of a file, as people copy it.
+/// The example of a file, as people copy it. It has an address for the status.
+#[cfg(feature = "status")]
 #[test]
 fn the_example_of_the_document_is_read() {
     let text = fs::read_to_string(docs("command.md")).unwrap();

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What begins a message that an operator may read. Those that answer nobody but a program, at the
+/// What begins a message that an operator may read. Those that answer a program only, at the
 /// levels info and debug, are not listed.
 const CALLS: [&str; 4] = ["say!(", ".notice(", "log::warn!(", "log::error!("];
 

@@ -20,6 +20,12 @@ use crate::support::{
     programs, scenarios, try_connect, until,
 };
 
+mod lines;
+mod program;
+
+use self::lines::{converse, expect_lines, field, lines, log_file, stop, sum};
+use self::program::{logged, logged_unix};
+
 pub const PROGRAMS: Programs = programs![logged, logged_unix];
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -37,178 +43,6 @@ pub const SCENARIOS: Scenarios = scenarios![
     hooks_are_told_without_a_log,
     hello_writes_an_access_log,
 ];
-
-// The programs.
-
-fn log(args: &Args) -> Option<AccessLog> {
-    let format = match args.has("--json") {
-        true => AccessFormat::Json,
-        false => AccessFormat::Common,
-    };
-    Some(AccessLog::named(args.value("--log")?).format(format))
-}
-
-fn logged(args: Args) -> ExitCode {
-    log_warnings();
-    let server = TcpServer::new(|conn| match serve(&conn, &conn, Some(&conn))? {
-        true => conn.into_parts().map(drop),
-        false => Ok(()),
-    })
-    .port(0)
-    .max_requests(args.parsed("--max-requests").unwrap_or(0))
-    .queue_time(true);
-    let server = match log(&args) {
-        Some(log) => server.access_log(log),
-        None => server,
-    };
-    let server = match args.has("--hooks") {
-        true => hooked(server),
-        false => server,
-    };
-    let server = match args.parsed("--max-age") {
-        Some(age) => server.max_queue_age(Duration::from_millis(age)),
-        None => server,
-    };
-    let server = match args.has("--deny") {
-        true => server.access(Access::new().deny("127.0.0.0/8".parse().expect("a range"))),
-        false => server,
-    };
-    ended(run(&args, server, |server| {
-        server.local_addrs()[0].to_string()
-    }))
-}
-
-/// Each child counts for itself.
-fn hooked(server: TcpServer) -> TcpServer {
-    let mut count = 0;
-    server
-        .connection_ended(move |end| {
-            count += 1;
-            println!("hook {count} {} {}", end.number, end.outcome);
-        })
-        .connection_ended(|end| println!("second {}", end.pid))
-}
-
-fn logged_unix(args: Args) -> ExitCode {
-    log_warnings();
-    let path = args.value("--path").expect("a path").to_owned();
-    let server = UnixServer::new(&path, |conn: UnixConn| serve(&conn, &conn, None).map(drop));
-    let server = server.access_log(log(&args).expect("a log"));
-    ended(run(&args, server, move |_| path.clone()))
-}
-
-fn run<S: ChildServer>(
-    args: &Args,
-    server: S,
-    address: impl FnOnce(&S) -> String,
-) -> Result<(), Error> {
-    let children = args.parsed("--children").unwrap_or(2);
-    let mut confinement = Confinement::new();
-    if let Some(user) = args.value("--user") {
-        confinement = confinement.user(user);
-    }
-    let mut prefork = PreFork::builder(server)
-        .start_servers(children)
-        .min_spare_servers(1)
-        .max_spare_servers(children)
-        .max_clients(children)
-        .confinement(confinement)
-        .start()?;
-    println!("listening on {}", address(prefork.server()));
-    prefork.run().map(drop)
-}
-
-/// Does what each line says. True if the connection is to be taken apart.
-fn serve<C: Read>(input: C, mut output: impl Write, conn: Option<&TcpConn>) -> io::Result<bool> {
-    for line in BufReader::new(input).lines() {
-        let line = line?;
-        let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
-        match (word, conn) {
-            ("panic", _) => panic!("the client asked for it"),
-            ("fail", _) => return Err(io::Error::other("the client asked for it")),
-            ("die", _) => nix::sys::signal::kill(Pid::this(), Signal::SIGKILL)?,
-            ("describe", Some(conn)) => conn.describe(&rest.replace('|', "\n")),
-            ("apart", _) => return Ok(true),
-            _ => {}
-        }
-        output.write_all(format!("{line}\n").as_bytes())?;
-    }
-    Ok(false)
-}
-
-// What was logged.
-
-fn log_file(world: &World) -> (PathBuf, String) {
-    let path = world.tempdir().join("access.log");
-    let name = path.to_str().expect("a path in UTF-8").to_owned();
-    (path, name)
-}
-
-fn lines(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        text.is_empty() || text.ends_with('\n'),
-        "an unfinished line"
-    );
-    text.lines().map(str::to_owned).collect()
-}
-
-/// A value in a line of JSON. Every line has all of them, in order and once.
-#[track_caller]
-fn field<'a>(line: &'a str, name: &str) -> &'a str {
-    const NAMES: [&str; 11] = [
-        "time", "peer", "user", "queued", "took", "received", "sent", "outcome", "text", "pid",
-        "number",
-    ];
-    assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
-    let mut rest = line;
-    for name in NAMES {
-        let found = rest.split_once(&format!("\"{name}\":"));
-        rest = found.unwrap_or_else(|| panic!("no {name} in {line}")).1;
-    }
-    assert!(!rest.contains('{'), "two lines in one: {line}");
-    let (_, value) = line.split_once(&format!("\"{name}\":")).expect("a field");
-    value.split([',', '}']).next().expect("a value")
-}
-
-#[track_caller]
-fn sum(lines: &[String], name: &str) -> u64 {
-    let values = lines.iter().map(|line| field(line, name));
-    values
-        .map(|value| value.parse::<u64>().expect("a number"))
-        .sum()
-}
-
-#[track_caller]
-fn expect_lines(path: &Path, count: usize) -> Vec<String> {
-    let what = format!("{count} lines in {}", path.display());
-    until(&what, SOON, || {
-        Some(lines(path)).filter(|lines| lines.len() == count)
-    })
-}
-
-#[track_caller]
-fn stop(server: &Server) {
-    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
-}
-
-/// A connection that says some lines and is ended by the client. How many bytes went each way.
-fn converse(address: &Address, said: &[&str]) -> io::Result<u64> {
-    let mut client = try_connect(address)?;
-    let mut bytes = 0;
-    for line in said {
-        client.try_send_line(line)?;
-        match client.try_read_line()? {
-            Some(answer) if answer == *line => bytes += line.len() as u64 + 1,
-            _ => return Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-    client.close_write();
-    match client.try_read_line()? {
-        None => Ok(bytes),
-        Some(more) => panic!("more came: {more}"),
-    }
-}
 
 // The scenarios.
 

@@ -100,7 +100,7 @@ fn forked_alone(world: &mut World, brake: &str) -> usize {
     text.lines().filter(|line| *line == "starting 1").count()
 }
 
-/// The first six start together, since nobody serves yet. From them it is known that a start computes.
+/// The first six start together, since none serves yet. From them it is known that a start computes.
 /// On a busy machine one may take so long that it does not count any more.
 fn on_one_processor_one_child_computes_in_its_start_at_a_time(world: &mut World) {
     assert!(forked_alone(world, "true") > SPARE / 2);

@@ -12,6 +12,12 @@ use prefork_server::servers::conn::{ConnClass, Session, defaults};
 use prefork_server::servers::{Refusal, TcpConn};
 use prefork_server::{Error, Event, Monitor, Observer, PreFork, TcpServer};
 
+mod program;
+pub mod stops;
+
+use self::program::{clients_object, clients_plain, clients_stateful};
+use self::stops::{quick, time_to_stop};
+
 pub const PROGRAMS: Programs = programs![clients_plain, clients_object, clients_stateful];
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -25,10 +31,6 @@ pub const SCENARIOS: Scenarios = scenarios![
     o34_examples_wait_for_no_idle_client,
     o34_an_object_bounds_its_client,
     o35_an_object_lingers_if_it_is_told_to,
-    o34_a_stop_waits_for_no_idle_client,
-    o34_a_client_may_be_idle_for_so_long,
-    o34_a_request_that_has_arrived_is_served_in_a_stop,
-    o34_a_client_that_goes_on_asking_holds_no_stop,
     o35_an_answer_before_the_upload_was_read_arrives,
     o35_lingering_is_bounded,
     o36_a_slow_client_has_no_more_than_the_deadline,
@@ -37,242 +39,6 @@ pub const SCENARIOS: Scenarios = scenarios![
     o41_a_childs_state_has_an_end,
     o40_a_child_serves_one_more_and_is_replaced,
 ];
-
-// The programs.
-
-/// Runs `server` with one child.
-fn run(args: &Args, server: TcpServer) -> Result<(), Error> {
-    env_logger::Builder::new()
-        .filter_level(log::LevelFilter::Warn)
-        .init();
-    let timeout = args.parsed("--timeout").unwrap_or(0.0);
-    let children = args.parsed("--children").unwrap_or(1);
-    let server = server
-        .address(args.value("--address").unwrap_or("127.0.0.1"))
-        .max_requests(0);
-    let mut prefork = PreFork::builder(server)
-        .start_servers(children)
-        .max_clients(children)
-        .min_spare_servers(1)
-        .timeout(Duration::from_secs_f64(timeout))
-        .server_check_ack((timeout > 0.0).then(|| Duration::from_millis(100)))
-        .kill_timeout(Duration::from_millis(50))
-        .observe(Refused)
-        .start()?;
-    for address in prefork.server().local_addrs() {
-        println!("listening on {address}");
-    }
-    let report = prefork.run()?;
-    println!(
-        "gone before they were served: {}",
-        report.refusals[Refusal::Gone]
-    );
-    Ok(())
-}
-
-/// Says why connections were not served.
-struct Refused;
-
-impl Observer for Refused {
-    fn event(&mut self, _: &Monitor, event: &Event<'_>) {
-        if let Event::Refused {
-            reason,
-            connections,
-            ..
-        } = event
-        {
-            println!("refused {connections}: {reason}");
-        }
-    }
-}
-
-/// Does what the first line says, with a function.
-fn clients_plain(args: Args) -> Result<(), Error> {
-    run(&args, TcpServer::new(serve))
-}
-
-fn serve(conn: TcpConn) -> io::Result<()> {
-    let mut reader = BufReader::new(&conn);
-    let mut order = String::new();
-    reader.read_line(&mut order)?;
-    match order.trim() {
-        "who" => writeln!(&conn, "{} {}", conn.peer_addr()?, conn.local_addr()?),
-        "reset" => {
-            gate::pass("reset");
-            // The end of the connection, in whatever way it is told.
-            let _ = reader.read_line(&mut order);
-            println!("it was {}", conn.peer_addr()?);
-            conn.shutdown(std::net::Shutdown::Both)
-        }
-        "refuse" => refuse(&conn, SOON, u64::MAX),
-        "refuse 1 MiB" => refuse(&conn, SOON, 1 << 20),
-        "refuse briefly" => refuse(&conn, Duration::from_millis(300), u64::MAX),
-        "hurry" => hurry(&conn, || reader.read_line(&mut String::new())),
-        "hurry up" => hurry(&conn, || reader.read(&mut [0])),
-        "hurry and take" => hurry(&conn, || (&conn).write(&[b'x'; 65536])),
-        "keep" => keep(&conn, reader),
-        "keep slowly" => {
-            gate::pass("keep");
-            keep(&conn, reader)
-        }
-        "keep each byte" => {
-            gate::pass("keep");
-            let mut byte = [0];
-            while conn.wait_for_request(None)? && (&conn).read(&mut byte)? > 0 {
-                (&conn).write_all(&byte)?;
-            }
-            (&conn).write_all(b"bye\n")?;
-            conn.linger(SOON, u64::MAX);
-            Ok(())
-        }
-        "idle" => {
-            let arrived = conn.wait_for_request(Some(Duration::from_millis(200)))?;
-            writeln!(
-                &conn,
-                "arrived: {arrived}, stop: {}",
-                conn.shutdown_requested()
-            )
-        }
-        "number" => writeln!(&conn, "{}", conn.requests_handled()),
-        "long" => {
-            gate::pass("long");
-            writeln!(&conn, "done")
-        }
-        "look" => {
-            gate::pass("look");
-            let (gone, finished) = (conn.peer_is_gone(), conn.peer_has_finished());
-            println!("gone: {gone}, finished: {finished}");
-            Ok(())
-        }
-        "work" => {
-            pause(Duration::from_millis(1400));
-            writeln!(&conn, "done")
-        }
-        "pid" => writeln!(&conn, "{}", std::process::id()),
-        "leave" => {
-            conn.leave_after_this();
-            gate::pass("leave");
-            writeln!(&conn, "{}", std::process::id())
-        }
-        order => Err(io::Error::other(format!("what is {order:?}?"))),
-    }
-}
-
-/// Answers before anything is read, and lingers.
-fn refuse(conn: &TcpConn, longest: Duration, most: u64) -> io::Result<()> {
-    writeln!(&mut &*conn, "refused")?;
-    println!("closed: {}", conn.linger(longest, most));
-    Ok(())
-}
-
-/// Does `act` for as long as the deadline allows.
-fn hurry<T>(conn: &TcpConn, mut act: impl FnMut() -> io::Result<T>) -> io::Result<()> {
-    let start = Instant::now();
-    conn.set_deadline(Some(Duration::from_millis(500)));
-    conn.set_read_timeout(Some(SOON));
-    let error = loop {
-        if let Err(error) = act() {
-            break error;
-        }
-    };
-    let waits = conn.wait_for_request(None)?;
-    let took = start.elapsed().as_millis();
-    println!("late after {took} ms: {error}; waits: {waits}");
-    Err(error)
-}
-
-/// An echo service whose clients may be idle.
-fn keep(conn: &TcpConn, mut reader: BufReader<&TcpConn>) -> io::Result<()> {
-    let mut line = String::new();
-    while !reader.buffer().is_empty() || conn.wait_for_request(None)? {
-        line.clear();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        (&mut &*conn).write_all(line.as_bytes())?;
-    }
-    writeln!(&mut &*conn, "bye")
-}
-
-/// Counts connections, and prints the count at its end.
-fn clients_stateful(args: Args) -> Result<(), Error> {
-    let serve = |served: &mut u32, conn: TcpConn| {
-        *served += 1;
-        let mut order = String::new();
-        BufReader::new(&conn).read_line(&mut order)?;
-        match order.trim() {
-            "leave" => conn.leave_after_this(),
-            "panic" => panic!("on purpose"),
-            _ => {}
-        }
-        writeln!(&conn, "{served}")
-    };
-    let end = |served: &mut u32| println!("the end after {served}");
-    run(&args, TcpServer::per_child(|| Ok(0)).serve_then(serve, end))
-}
-
-/// Does what a line says, with an object.
-fn clients_object(args: Args) -> Result<(), Error> {
-    run(&args, TcpServer::conn_class(|| Object))
-}
-
-struct Object;
-
-impl ConnClass for Object {
-    fn handler_input(&mut self, session: &mut Session, input: &[u8]) {
-        match input {
-            b"who" => session.put(format!(
-                "{:?} {:?}",
-                session.remote_address(),
-                session.local_address()
-            )),
-            b"reset" => {
-                gate::pass("reset");
-                // More than goes at once: the first write may still be taken.
-                session.put(vec![b'x'; 100_000]);
-            }
-            b"big" => {
-                session.put("x".repeat(500_000));
-                session.shutdown();
-            }
-            b"stuck" => {
-                session.set_output_limit(usize::MAX);
-                session.put("x".repeat(64 << 20));
-                session.shutdown();
-            }
-            b"refuse" => {
-                session.put("refused");
-                session.set_linger(SOON);
-                session.shutdown();
-            }
-            b"idle" => session.set_idle_timeout(Some(Duration::from_millis(200))),
-            b"hurry" => session.set_deadline(Some(Duration::from_millis(500))),
-            b"hello" => session.put("hello"),
-            b"pid" => session.put(std::process::id().to_string()),
-            b"leave" => {
-                session.leave_after_this();
-                gate::pass("leave");
-                session.put(std::process::id().to_string());
-                session.shutdown();
-            }
-            order => panic!("what is {:?}?", order.escape_ascii().to_string()),
-        }
-    }
-
-    fn handler_flush(&mut self, session: &mut Session) {
-        println!("flushed");
-        defaults::handler_flush(self, session);
-    }
-
-    fn handler_stopping(&mut self, session: &mut Session) {
-        session.put("421 closing");
-        session.shutdown();
-    }
-
-    fn handler_stop(&mut self, session: &mut Session) {
-        println!("stopped {}", session.id());
-    }
-}
 
 // What scenarios have in common.
 
@@ -349,87 +115,6 @@ fn o12_an_ipv4_client_of_a_dual_socket_is_ipv4(world: &mut World) {
         stop(&server);
         silent(&server);
     }
-}
-
-/// How long the server takes to stop.
-fn time_to_stop(server: &Server) -> Duration {
-    let start = Instant::now();
-    stop(server);
-    start.elapsed()
-}
-
-/// Quick: not for as long as a stop may take, which is 10 s at the least. What is measured on a quiet
-/// machine is below 100 ms.
-#[track_caller]
-fn quick(took: Duration) {
-    assert!(took < patient(Duration::from_secs(4)), "{took:?}");
-}
-
-/// A handler marks where its client may be idle (`wait_for_request`); there a stop does not wait,
-/// and the handler can send a goodbye.
-///
-/// One client has had an answer, one has never sent anything.
-fn o34_a_stop_waits_for_no_idle_client(world: &mut World) {
-    let server = world.spawn("clients_plain", &["--children", "2"]);
-    let mut one = connect(&server.address());
-    one.send_line("keep");
-    assert_eq!(one.ask("hello"), "hello");
-    let mut other = connect(&server.address());
-    other.send_line("keep");
-    server.expect_children(2);
-    quick(time_to_stop(&server));
-    assert_eq!(one.read_rest(), "bye\n");
-    other.gone();
-    silent(&server);
-}
-
-/// `wait_for_request` ends after the idle time of its argument.
-fn o34_a_client_may_be_idle_for_so_long(world: &mut World) {
-    let server = world.spawn("clients_plain", &[]);
-    let mut client = connect(&server.address());
-    assert_eq!(client.ask("idle"), "arrived: false, stop: false");
-    stop(&server);
-    silent(&server);
-}
-
-/// Once the child is told to stop, requests that have arrived are served, and then the connection
-/// ends.
-fn o34_a_request_that_has_arrived_is_served_in_a_stop(world: &mut World) {
-    let mut gate = world.gate("keep");
-    let server = world.spawn("clients_plain", &[]);
-    let mut client = connect(&server.address());
-    client.send_line("keep slowly");
-    let child = gate.reached(SOON);
-    tell(child);
-    client.send_line("under way");
-    gate.release(child);
-    assert_eq!(client.read_rest(), "under way\nbye\n");
-    stop(&server);
-    silent(&server);
-}
-
-/// Tells a child to stop as its parent does.
-fn tell(child: u32) {
-    let child = nix::unistd::Pid::from_raw(i32::try_from(child).unwrap());
-    nix::sys::signal::kill(child, Signal::SIGINT).expect("a child");
-}
-
-/// A client that keeps sending requests is served at most once more when the child is told to stop.
-///
-/// Each byte is a request here, and six are there by then.
-fn o34_a_client_that_goes_on_asking_holds_no_stop(world: &mut World) {
-    let mut gate = world.gate("keep");
-    let server = world.spawn("clients_plain", &[]);
-    let mut client = connect(&server.address());
-    client.send_line("keep each byte");
-    let child = gate.reached(SOON);
-    tell(child);
-    client.write_all(b"abcdef").unwrap();
-    gate.release(child);
-    assert_eq!(client.read_rest(), "abye\n");
-    drop(client);
-    stop(&server);
-    silent(&server);
 }
 
 /// An answer that is sent before an upload has been read is not lost to a reset: `linger` discards
@@ -646,7 +331,7 @@ fn o32_a_flood_in_a_shutdown_is_not_read_for_ever(world: &mut World) {
     silent(&server);
 }
 
-/// `handler_stopping` is called in a stop: an object can send a goodbye to an idle client, even a
+/// `handler_stopping` is called in a stop: an object can send a last line to an idle client, even a
 /// new one.
 fn o34_an_object_says_goodbye_in_a_stop(world: &mut World) {
     let server = world.spawn("clients_object", &["--children", "2"]);

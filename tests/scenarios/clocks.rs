@@ -196,7 +196,7 @@ fn h06_a_start_that_says_that_it_lasts_is_waited_for(world: &mut World) {
     assert_eq!(deaths(&server, "TimedOut"), 0);
 }
 
-/// A start has no timeout of its own: a child that is silent in its start for longer than `timeout`
+/// Without a `start_timeout` a child that is silent in its start for longer than `timeout`
 /// is told to stop, killed and replaced like any silent child.
 fn h06_a_start_that_is_silent_is_ended_like_any_silence(world: &mut World) {
     let server = world.spawn("late", &["--steps", "1000", "--timeout", "500"]);

@@ -19,6 +19,14 @@ use crate::support::{
     scenarios, until,
 };
 
+pub mod namespaces;
+mod seen;
+
+use self::namespaces::has_user_namespaces;
+use self::seen::{
+    NICE, PROCESS_GROUP, SESSION, oom_score_adj, open_files, root_directory, stat, status,
+};
+
 pub const PROGRAMS: Programs = programs![confined, confined_that_tries];
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -32,8 +40,6 @@ pub const SCENARIOS: Scenarios = scenarios![
     l04_each_number_is_seen_from_outside,
     l04_a_limit_on_files_is_a_limit_on_files,
     l04_a_limit_above_that_of_the_parent_is_an_error_of_the_start,
-    l01_children_are_confined_in_a_user_namespace,
-    l03_without_other_users_in_the_namespace_a_user_is_an_error_of_the_start,
 ];
 
 /// The user, and the group, of the children.
@@ -124,51 +130,6 @@ fn is_root() -> bool {
         eprintln!("skipped: only root can change the user and the root directory");
     }
     is_root
-}
-
-/// A field of `/proc/PID/status`, with one space between its values.
-fn status(pid: u32, field: &str) -> String {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let mut lines = status.lines();
-    let line = lines.find_map(|line| line.strip_prefix(&format!("{field}:")));
-    let values: Vec<&str> = line.unwrap().split_whitespace().collect();
-    values.join(" ")
-}
-
-/// A field of `/proc/PID/stat`, by its number in proc(5); the name of the program before it may have
-/// spaces.
-fn stat(pid: u32, number: usize) -> String {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    fields
-        .split_whitespace()
-        .nth(number - 3)
-        .unwrap()
-        .to_owned()
-}
-
-const PROCESS_GROUP: usize = 5;
-const SESSION: usize = 6;
-const NICE: usize = 19;
-
-fn oom_score_adj(pid: u32) -> String {
-    let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
-    score.trim().to_owned()
-}
-
-fn root_directory(pid: u32) -> String {
-    let root = fs::read_link(format!("/proc/{pid}/root")).unwrap();
-    root.display().to_string()
-}
-
-/// The soft and the hard limit of open files.
-fn open_files(pid: u32) -> String {
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let values: Vec<&str> = line.unwrap().split_whitespace().take(2).collect();
-    values.join(" ")
 }
 
 /// A directory that can be a root.
@@ -445,107 +406,5 @@ fn l04_a_limit_above_that_of_the_parent_is_an_error_of_the_start(world: &mut Wor
     let reason = "operation not permitted (os error 1)";
     let expected = format!("error: confine limit of open files 48:512: {reason}\n");
     assert_eq!(server.stderr(), expected);
-    assert_eq!(server.stdout(), "");
-}
-
-// User namespaces.
-
-/// Whether this user may have one; says why a scenario is skipped where not.
-fn has_user_namespaces() -> bool {
-    let attempt = Command::new("unshare").args(["-Ur", "true"]).output();
-    let has = attempt.is_ok_and(|output| output.status.success());
-    if !has {
-        eprintln!("skipped: this machine lets nobody have a user namespace");
-    }
-    has
-}
-
-/// The first of the ids outside that stand for those from 1 on in the namespace.
-const FIRST_ID: u32 = 100_000;
-const IDS: u32 = 65_535;
-
-/// Maps root of the namespace of `pid` to the user of this process, and all others to a range: root
-/// may write the maps, for others newuidmap does so where it is installed and /etc/subuid allows it.
-fn map_ids(pid: u32) -> io::Result<()> {
-    let own = [Uid::effective().as_raw(), Gid::effective().as_raw()];
-    for ((file, tool), own) in [("uid_map", "newuidmap"), ("gid_map", "newgidmap")]
-        .into_iter()
-        .zip(own)
-    {
-        if Uid::effective().is_root() {
-            let map = format!("0 {own} 1\n1 {FIRST_ID} {IDS}\n");
-            fs::write(format!("/proc/{pid}/{file}"), map)?;
-            continue;
-        }
-        let (own, first, count) = (own.to_string(), FIRST_ID.to_string(), IDS.to_string());
-        let map = [&pid.to_string(), "0", &own, "1", "1", &first, &count];
-        if !Command::new(tool).args(map).output()?.status.success() {
-            return Err(io::Error::other(format!("{tool} refuses")));
-        }
-    }
-    Ok(())
-}
-
-/// Starts a program as root of a user namespace that has other users; `None`, with a message, where
-/// that cannot be had.
-fn spawn_in_namespace(world: &mut World, program: &str, flags: &[&str]) -> Option<Server> {
-    if !has_user_namespaces() {
-        return None;
-    }
-    let own = std::env::current_exe().unwrap();
-    // It waits until the maps are written.
-    let wait = r#"read -r line && exec "$@""#;
-    let launch = world
-        .command("unshare")
-        .args(&["-U", "sh", "-c", wait, "sh"]);
-    let launch = launch.arg(own).args(&["--program", program]).args(flags);
-    let server = launch.stdin(Stdio::piped()).spawn();
-    let mut stdin = server.take_stdin().expect("a stdin");
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
-    let pid = server.pid();
-    until("a namespace", SOON, || {
-        (namespace(&pid.to_string())? != namespace("self")?).then_some(())
-    });
-    if let Err(error) = map_ids(pid) {
-        eprintln!("skipped: a namespace can have no other users: {error}");
-        drop(stdin);
-        server.wait(SOON);
-        return None;
-    }
-    writeln!(stdin, "mapped").expect("a program that waits");
-    Some(server)
-}
-
-/// A parent that is root of its user namespace alone, as in a container without privileges, confines
-/// its children like any other.
-fn l01_children_are_confined_in_a_user_namespace(world: &mut World) {
-    let jail = jail(world);
-    let Some(server) = spawn_in_namespace(world, "confined", &everything(&jail)) else {
-        return;
-    };
-    // As they are seen from outside.
-    let id = |inside: u32| (FIRST_ID + inside - 1).to_string();
-    let groups = [id(12), id(34)].join(" ");
-    expect_everything(&server, &jail, &id(65534), &groups);
-    ends_well(&server);
-}
-
-/// With one user in the namespace there is no other one for the children, and setgroups(2) is denied:
-/// the start fails, and no child serves as root.
-fn l03_without_other_users_in_the_namespace_a_user_is_an_error_of_the_start(world: &mut World) {
-    if !has_user_namespaces() {
-        return;
-    }
-    let own = std::env::current_exe().unwrap();
-    let launch = world.command("unshare").arg("-Ur").arg(own);
-    let launch = launch.args(&["--program", "confined", "--user", NOBODY]);
-    let server = launch.spawn();
-    assert_eq!(server.wait(SOON).code(), Some(1));
-    // A parent that has no supplementary groups need not give them up.
-    let expected = [
-        "error: confine supplementary groups none: operation not permitted (os error 1)\n",
-        "error: confine group of 65534: invalid argument (os error 22)\n",
-    ];
-    assert!(expected.contains(&&*server.stderr()), "{}", server.stderr());
     assert_eq!(server.stdout(), "");
 }

@@ -268,10 +268,10 @@ fn k04_a_server_needs_no_proc(world: &mut World) {
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
-/// Without pidfds SIGCHLD reports deaths and kill(2) sends signals, without PDEATHSIG the death
-/// watch reports the parent's end, and without close_range(2) descriptors are closed one by one.
+/// Where PR_SET_PDEATHSIG is refused, the death watch reports the parent's end; where close_range(2)
+/// is, descriptors are closed one by one. Deaths are reported by SIGCHLD, and signals sent by kill(2).
 ///
-/// Without the fallback in `tie_to_parent` no child starts, without that in `pidfd::kill` none is culled.
+/// Without the fallback in `tie_to_parent` no child starts.
 fn k05_calls_that_are_forbidden_are_done_without(world: &mut World) {
     let probe = [
         "-f",

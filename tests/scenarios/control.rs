@@ -23,6 +23,11 @@ use crate::support::{
     patient, programs, scenarios, until,
 };
 
+pub mod clients;
+mod controlled;
+
+use self::controlled::{Controlled, controlled, expect_error, expect_ok, number};
+
 pub const PROGRAMS: Programs = programs![controlled];
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -37,168 +42,11 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_child_is_retired_where_there_is_no_room_for_another,
     a_child_shows_where_it_is_and_serves_on,
     attributes_are_set_and_act_at_once,
-    pipelined_commands_are_answered_in_order,
-    a_client_that_goes_while_its_reload_runs_changes_nothing,
-    a_client_that_ends_its_side_gets_its_answers,
-    n01_clients_that_do_not_read_hold_up_nobody,
-    n01_clients_beyond_the_limit_take_the_place_of_idle_ones,
     children_do_not_have_the_socket,
     n02_another_user_is_refused_and_counted,
     a_stale_socket_is_replaced_and_a_live_one_refused,
     socat_speaks_it,
 ];
-
-// The program.
-
-struct Hooks {
-    path: PathBuf,
-    settings: String,
-}
-
-impl PreForkHooks for Hooks {
-    fn handler_reload(&mut self, _: &mut Monitor, _: &mut dyn ChildServer) -> io::Result<()> {
-        let settings = fs::read_to_string(&self.path)?;
-        if settings == "invalid" {
-            return Err(io::Error::other("a key is unknown"));
-        }
-        self.settings = settings;
-        Ok(())
-    }
-
-    fn reload_failed(&mut self, _: &mut Monitor, _: &Error) {
-        self.settings = "restored".to_owned();
-    }
-
-    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
-        match self.settings.as_str() {
-            "broken" => return Err(io::Error::other("these settings cannot be used")),
-            "gated" => gate::pass("start"),
-            _ => {}
-        }
-        defaults::server_start(self, start)
-    }
-}
-
-/// Serves with settings from the file `settings` beside the socket at `--control`.
-fn controlled(args: Args) -> ExitCode {
-    log_warnings();
-    let control = args.value("--control").expect("a path");
-    let hooks = Hooks {
-        path: Path::new(control).with_file_name("settings"),
-        settings: String::new(),
-    };
-    let server = TcpServer::new(converse).port(0).max_requests(0);
-    let builder = PreFork::builder(server)
-        .hooks(hooks)
-        .start_servers(count(&args, "--start", 3))
-        .max_spare_servers(100)
-        .max_clients(count(&args, "--max-clients", 20))
-        .shutdown_timeout(millis(&args, "--shutdown-timeout", 30_000))
-        .kill_timeout(millis(&args, "--kill-timeout", 10_000))
-        .cull_after(Duration::from_millis(50))
-        .control(control);
-    let result = builder.start().and_then(|mut prefork| {
-        announce(&prefork);
-        prefork.run()
-    });
-    ended(result.map(|report| println!("{report}")))
-}
-
-// What scenarios do.
-
-/// A server, and the path of its control socket.
-struct Controlled {
-    server: Server,
-    path: PathBuf,
-}
-
-impl Controlled {
-    fn new(world: &mut World, flags: &[&str]) -> Self {
-        let path = world.tempdir().join("control");
-        fs::write(path.with_file_name("settings"), "first").expect("a file");
-        let program = world.program("controlled").args(flags);
-        let server = program.arg("--control").arg(&path).spawn();
-        server.address();
-        Self { server, path }
-    }
-
-    fn client(&self) -> Client {
-        connect(&Address::Unix(self.path.clone()))
-    }
-
-    /// The answer to one command, from a connection of its own.
-    #[track_caller]
-    fn ask(&self, line: &str) -> String {
-        self.client().ask(line)
-    }
-
-    fn settings(&self, settings: &str) {
-        fs::write(self.path.with_file_name("settings"), settings).expect("a file");
-    }
-
-    /// Begins a reload that ends when the gate is opened.
-    fn reload_slowly(&self, world: &World) -> (Client, Gate) {
-        let mut gate = world.gate("start");
-        self.settings("gated");
-        let mut client = self.client();
-        client.send_line("reload");
-        gate.reached(SOON);
-        (client, gate)
-    }
-
-    #[track_caller]
-    fn pids(&self, count: usize) -> Vec<u32> {
-        self.server.expect_children(count)
-    }
-
-    /// The same once all of them can take connections: a reload counts whom it replaces.
-    #[track_caller]
-    fn ready(&self, count: u32) -> Vec<u32> {
-        until("children that are ready", SOON, || {
-            (number(&self.ask("show"), "free") >= f64::from(count)).then_some(())
-        });
-        self.pids(count as usize)
-    }
-
-    /// Ends the server by a command; it has removed its socket.
-    #[track_caller]
-    fn stop(&self) -> String {
-        let answer = self.ask("stop");
-        self.has_ended();
-        answer
-    }
-
-    #[track_caller]
-    fn has_ended(&self) {
-        assert_eq!(
-            self.server.wait(SOON).code(),
-            Some(0),
-            "{}",
-            self.server.stderr()
-        );
-        assert!(!self.path.exists(), "its socket is left");
-    }
-}
-
-#[track_caller]
-fn expect_ok(answer: &str) {
-    assert!(answer.starts_with("{\"ok\":true"), "{answer}");
-}
-
-#[track_caller]
-fn expect_error(answer: &str, code: &str) {
-    let end = format!("\"code\":\"{code}\"}}");
-    assert!(answer.starts_with("{\"ok\":false"), "{answer}");
-    assert!(answer.ends_with(&end), "{answer}");
-}
-
-/// A number in an answer.
-#[track_caller]
-fn number(answer: &str, name: &str) -> f64 {
-    let (_, rest) = answer.split_once(&format!("\"{name}\":")).expect(answer);
-    let end = rest.find([',', '}']).expect(answer);
-    rest[..end].parse().expect(answer)
-}
 
 // Reload.
 
@@ -387,7 +235,7 @@ fn a_child_is_retired_where_there_is_no_room_for_another(world: &mut World) {
 
 // Attributes.
 
-/// What the kernel tells of it, which needs no feature. A stopped child holds up nobody.
+/// What the kernel tells of it, which needs no feature. A stopped child holds up no other.
 fn a_child_shows_where_it_is_and_serves_on(world: &mut World) {
     let controlled = Controlled::new(world, &[]);
     controlled.pids(3);
@@ -441,146 +289,6 @@ fn attributes_are_set_and_act_at_once(world: &mut World) {
             .ask("get max_spare_servers")
             .contains("\"value\":\"2\"")
     );
-    controlled.stop();
-}
-
-// Clients.
-
-fn pipelined_commands_are_answered_in_order(world: &mut World) {
-    let controlled = Controlled::new(world, &[]);
-    controlled.pids(3);
-    let mut client = controlled.client();
-    let mut lines = String::new();
-    for number in 1..=100 {
-        lines += &format!("set max_clients {number}\nget max_clients\n");
-    }
-    lines += "reload\nget max_clients\nrelod\n";
-    client.write_all(lines.as_bytes()).expect("all of them");
-    for number in 1..=100 {
-        let value = format!("\"new\":\"{number}\"");
-        let set = client.read_line();
-        assert!(set.contains(&value), "{set}");
-        let value = format!("\"value\":\"{number}\"");
-        let get = client.read_line();
-        assert!(get.contains(&value), "{get}");
-    }
-    let reload = client.read_line();
-    assert_eq!(number(&reload, "epoch"), 1.0);
-    assert!(client.read_line().contains("\"value\":\"100\""));
-    expect_error(&client.read_line(), "usage");
-    controlled.stop();
-}
-
-fn a_client_that_goes_while_its_reload_runs_changes_nothing(world: &mut World) {
-    let controlled = Controlled::new(world, &[]);
-    controlled.pids(3);
-    let (client, gate) = controlled.reload_slowly(world);
-    let descriptors = controlled.server.descriptors().len();
-    drop(client);
-    until("its descriptor to be closed", SOON, || {
-        (controlled.server.descriptors().len() < descriptors).then_some(())
-    });
-    // One that sends and goes at once is heard as well.
-    controlled.client().send_line("set max_clients 19");
-    until("its value", SOON, || {
-        let get = controlled.ask("get max_clients");
-        get.contains("\"value\":\"19\"").then_some(())
-    });
-    gate.open();
-    until("the reload", SOON, || {
-        let show = controlled.ask("show");
-        show.contains("\"state\":\"running\"").then_some(())
-    });
-    assert_eq!(number(&controlled.ask("show"), "epoch"), 1.0);
-    controlled.stop();
-}
-
-fn a_client_that_ends_its_side_gets_its_answers(world: &mut World) {
-    let controlled = Controlled::new(world, &[]);
-    controlled.ready(3);
-    let mut client = UnixStream::connect(&controlled.path).expect("a connection");
-    client
-        .set_read_timeout(Some(patient(SOON)))
-        .expect("a socket");
-    client
-        .write_all(b"reload\r\nget max_clients")
-        .expect("the commands");
-    client.shutdown(Shutdown::Write).expect("the end");
-    let mut answers = String::new();
-    client.read_to_string(&mut answers).expect("the answers");
-    let answers: Vec<_> = answers.lines().collect();
-    assert_eq!(answers.len(), 2, "{answers:?}");
-    assert_eq!(number(answers[0], "replaced"), 3.0);
-    assert!(answers[1].contains("\"value\":\"20\""), "{answers:?}");
-    controlled.stop();
-}
-
-/// Connections that send all they can and read nothing: the parent goes on, in bounded memory.
-fn n01_clients_that_do_not_read_hold_up_nobody(world: &mut World) {
-    let controlled = Controlled::new(world, &[]);
-    controlled.pids(3);
-    let memory = || crate::reload::memory(controlled.server.pid());
-    controlled.ask("show");
-    let before = memory();
-    let mut stuck = Vec::new();
-    for _ in 0..8 {
-        let mut client = UnixStream::connect(&controlled.path).expect("a connection");
-        client.set_nonblocking(true).expect("a socket");
-        let shows = "show\n".repeat(1000);
-        while client.write_all(shows.as_bytes()).is_ok() {}
-        stuck.push(client);
-    }
-    // One sends a line without an end.
-    let mut endless = UnixStream::connect(&controlled.path).expect("a connection");
-    endless
-        .set_write_timeout(Some(patient(SOON)))
-        .expect("a socket");
-    for _ in 0..1000 {
-        endless.write_all(&[b'x'; 4096]).expect("it is read");
-    }
-    endless.write_all(b"\n").expect("it is read");
-    let mut answer = String::new();
-    BufReader::new(&endless)
-        .read_line(&mut answer)
-        .expect("an answer");
-    expect_error(answer.trim_end(), "usage");
-    let began = Instant::now();
-    for _ in 0..20 {
-        expect_ok(&controlled.ask("get max_clients"));
-        connect(&controlled.server.address()).ask("who");
-    }
-    println!("20 commands and 20 connections in {:?}", began.elapsed());
-    let grown = memory().saturating_sub(before);
-    assert!(grown < 2 << 20, "the parent has grown by {grown} bytes");
-    drop(stuck);
-    controlled.stop();
-}
-
-/// One more client than there may be takes the place of one that waits for nothing.
-fn n01_clients_beyond_the_limit_take_the_place_of_idle_ones(world: &mut World) {
-    let controlled = Controlled::new(world, &[]);
-    controlled.pids(3);
-    let mut clients: Vec<_> = (0..16).map(|_| controlled.client()).collect();
-    for client in &mut clients {
-        expect_ok(&client.ask("get timeout"));
-    }
-    // The seventeenth takes the place of the one that was idle for the longest.
-    expect_ok(&clients[0].ask("get timeout"));
-    let mut newcomer = controlled.client();
-    expect_ok(&newcomer.ask("get timeout"));
-    clients.remove(1).eof();
-    clients.push(newcomer);
-    // All of them wait for a child that does not leave, and so there is no room for one more.
-    let mut held = connect(&controlled.server.address());
-    let pid = who(&mut held);
-    for client in &mut clients {
-        client.send_line(&format!("retire {pid}"));
-    }
-    expect_error(&controlled.client().read_line(), "busy");
-    drop(held);
-    for mut client in clients {
-        expect_ok(&client.read_line());
-    }
     controlled.stop();
 }
 

@@ -254,8 +254,8 @@ fn b01_everything_that_a_child_wrote_before_its_exit_comes_before_its_death(worl
     last_words_are_heard(world, "0", "Finished exit status: 0");
 }
 
-/// Without pidfds SIGCHLD reports a death, and a signal is sent only after the kernel has confirmed
-/// that the pid is a child of ours that was not reaped.
+/// The parent keeps no pidfd of a child. SIGCHLD reports a death, and a signal is sent only after the
+/// kernel has confirmed that the pid is a child of ours that was not reaped.
 ///
 /// Without the look after SIGCHLD (`look_for_deaths`): its exit is seen a second later.
 fn b10_without_pidfds_children_are_found_dead_and_told_to_stop(world: &mut World) {

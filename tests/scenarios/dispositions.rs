@@ -115,7 +115,7 @@ fn signals_that_are_not_handled_are_left_alone(world: &mut World) {
 
 /// SIGCHLD has its default action for as long as a server lives, so that no status is lost.
 ///
-/// Without `Statuses::keep` the kernel reaps the child and nobody learns how it ended.
+/// Without `InParent::NotIgnored` in its row the kernel reaps the child, and its status is lost.
 fn g02_an_inherited_ignored_sigchld_loses_no_status(world: &mut World) {
     let server = spawn_ignoring(world, "CHLD", "serve");
     let address = server.address();

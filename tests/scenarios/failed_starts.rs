@@ -19,7 +19,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 /// Each wave of failed starts waits longer than the one before, from 0 to 30 s, with one log line a
 /// wave; a start that succeeds resets the delay.
 ///
-/// Without `Slowdown::refuses`: more than 24 forks within 60 ms, and hundreds soon after.
+/// Without `Backoff::refuses`: more than 24 forks within 60 ms, and hundreds soon after.
 fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World) {
     let broken = world.tempdir().join("broken");
     fs::write(&broken, "").unwrap();
@@ -155,7 +155,7 @@ fn e04_children_that_can_never_be_watched_are_forked_ever_more_slowly(world: &mu
 
 /// Exits with any code and crashes count alike.
 ///
-/// Without `Slowdown::refuses`: more than 16 forks within the second.
+/// Without `Backoff::refuses`: more than 16 forks within the second.
 fn e05_every_way_to_die_at_the_start_is_slowed_down(world: &mut World) {
     for misdeed in ["exit-at-once 0", "exit 1", "segv", "close-outputs"] {
         let broken = world.tempdir().join("broken");

@@ -39,7 +39,7 @@ fn expect_delays(server: &Server, count: usize) -> Vec<String> {
 struct Somebody(Vec<String>);
 
 impl Somebody {
-    /// Every run its own, and one that nobody is.
+    /// Every run its own, and one that no process has.
     fn new() -> Self {
         let id = 1_000_000 + std::process::id();
         let ids = [format!("--reuid={id}"), format!("--regid={id}")];
@@ -94,7 +94,7 @@ fn readable_copy(world: &World) -> PathBuf {
 /// The hook `fork_failed` is called and the fork is tried again after 100 ms, doubling to 5 s;
 /// meanwhile the loop runs and the children serve.
 ///
-/// Without the retry in `Slowdown::fork_failed`: there is no third attempt.
+/// Without the retry in `Backoff::fork_failed`: there is no third attempt.
 fn e01_a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
     let somebody = Somebody::new();
     let program = readable_copy(world);
@@ -123,7 +123,7 @@ fn e01_a_fork_that_fails_is_retried_while_the_others_serve(world: &mut World) {
 
 /// Failed forks are tried again, ever less often, and nothing else is done between two attempts.
 ///
-/// Without the retry in `Slowdown::fork_failed`: one attempt is all there is.
+/// Without the retry in `Backoff::fork_failed`: one attempt is all there is.
 fn e01_while_no_fork_succeeds_the_children_serve_and_the_parent_is_idle(world: &mut World) {
     let server = world.spawn("serve", &["--no-fork-after", "2"]);
     let address = server.address();

@@ -115,7 +115,7 @@ fn f01_a_busy_child_that_does_not_finish_is_ended_after_kill_timeout(world: &mut
 /// The kernel's SIGINT reaches a child that watches nothing, and its handler sets the timer that
 /// ends the child after `kill_timeout`.
 ///
-/// Without the `become_orphan` in that handler it runs for ever.
+/// Without the `become_orphan` in that handler it runs forever.
 fn f06_a_stuck_child_is_ended_after_kill_timeout(world: &mut World) {
     let server = world.spawn("serve", &["--kill-timeout", "1500"]);
     let address = server.address();
@@ -207,7 +207,7 @@ fn expect_no_orphans(world: &World) {
 ///
 /// The child is held at the very call, its parent is killed, and it gets stuck in its start, where
 /// it watches nothing.
-/// Without the comparison in `tie_to_parent` it runs for ever.
+/// Without the comparison in `tie_to_parent` it runs forever.
 fn f02_a_child_whose_parent_dies_before_it_is_tied_to_it_leaves(world: &mut World) {
     let flags = ["--start", "1", "--stuck", "--kill-timeout", "200"];
     let mut start = world.gate("announced");
@@ -234,7 +234,7 @@ fn f02_a_child_whose_parent_dies_before_it_is_tied_to_it_leaves(world: &mut Worl
 /// again after the user's `server_start`.
 ///
 /// The child is stuck in a handler, so that it learns of its parent's death only by that signal.
-/// Without the second `tie_to_parent` it runs for ever.
+/// Without the second `tie_to_parent` it runs forever.
 fn f04_a_child_that_has_changed_its_user_is_still_tied_to_its_parent(world: &mut World) {
     if !Uid::effective().is_root() {
         return eprintln!("skipped: only root can change the user");

@@ -135,7 +135,7 @@ impl Spammer {
         spammer
     }
 
-    /// The description is shared with whoever started the server, who does not expect a change.
+    /// The description is shared with the process that started the server, which does not expect a change.
     fn check_flags(&self) {
         let flags = fcntl(self.output.as_fd(), FcntlArg::F_GETFL).unwrap();
         assert!(!OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK));
@@ -212,7 +212,7 @@ fn check_full(mut spammer: Spammer, reader: impl Read) {
 /// The parent never waits for its stdout: what does not fit is kept up to 256 KiB, then dropped and
 /// counted. Meanwhile clients are served and words are read.
 fn c10_pipe_that_is_full(world: &mut World) {
-    // When the parent just wrote (`Way::Plain` for a pipe) nobody was served any more.
+    // When the parent just wrote (`Way::Plain` for a pipe) no client was served any more.
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let spammer = Spammer::start(world, write);
     check_full(spammer, File::from(read));

@@ -1,8 +1,5 @@
 //! The clocks `start_timeout` and `busy_timeout` on real processes, alone and together with
 //! `timeout`, and what is known of a child that they have ended.
-//!
-//! `OVERTIME_HANDLERS=1000 cargo test --release --test scenarios -- overtime::on_time` measures how
-//! late handlers that are stuck are found and ended.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -19,13 +16,13 @@ use crate::support::{
     scenarios, until,
 };
 
+pub mod lateness;
+pub mod report;
+
 pub const PROGRAMS: Programs = programs![by_words];
 
 pub const SCENARIOS: Scenarios = scenarios![
-    on_time,
     a_stuck_handler_is_ended_whatever_it_does,
-    the_report_names_the_place_where_a_handler_was_stuck,
-    the_report_has_the_last_lines_and_the_epoch,
     a_start_that_hangs_is_ended_and_slows_forks_down,
     each_clock_ends_what_it_bounds_and_nothing_else,
     a_slow_client_has_busy_timeout_and_no_more,
@@ -100,70 +97,6 @@ fn took(server: &Server, pid: u32) -> Duration {
 const BUSY: Duration = Duration::from_secs(1);
 const KILL: Duration = Duration::from_millis(200);
 
-/// How late handlers were found, and how late they were dead.
-#[derive(Default)]
-struct Lateness {
-    found: Vec<Duration>,
-    dead: Vec<Duration>,
-}
-
-impl Lateness {
-    /// One child of each kind, as often as that, in a server of their own.
-    fn measure(&mut self, world: &mut World, times: usize) {
-        let flags = ["--busy-timeout", "1000", "--kill-timeout", "200"];
-        let server = world.spawn("serve", &[&flags[..], &["--min-spare", "6"]].concat());
-        let address = server.address();
-        for _ in 0..times {
-            let mut stuck = hold(&address, KINDS.len());
-            for (held, kind) in stuck.iter_mut().zip(KINDS) {
-                // OK to ignore: on a busy machine the first may have had its time.
-                let _ = held.client.try_send_line(kind);
-            }
-            for mut held in stuck {
-                held.client.gone();
-                self.found.push(took(&server, held.pid) - BUSY);
-                let in_hand = time(&death_of(&server, held.pid), "in-hand");
-                self.dead.push(in_hand.saturating_sub(BUSY + KILL));
-            }
-        }
-        ends_well(&server);
-        world.reap_orphans();
-    }
-}
-
-/// The 99th percentile, printed with others.
-fn p99(what: &str, late: &mut [Duration]) -> Duration {
-    late.sort_unstable();
-    let [p50, p99, worst] = [50, 99, 100].map(|percent| late[(late.len() - 1) * percent / 100]);
-    println!(
-        "{what}: late by {p50:?} p50, {p99:?} p99, {worst:?} at most, of {}",
-        late.len()
-    );
-    p99
-}
-
-/// The hook is called when `busy_timeout` is over, and the child is dead `kill_timeout` later.
-fn on_time(world: &mut World) {
-    // The process for which one of the kinds waits.
-    world.expect_orphans();
-    let wanted = env::var("OVERTIME_HANDLERS").ok();
-    let wanted: Option<usize> = wanted.map(|count| count.parse().expect("a number"));
-    if wanted.is_some() {
-        world.deadline(Duration::from_secs(60 * 60));
-    }
-    let mut lateness = Lateness::default();
-    while lateness.found.len() < wanted.unwrap_or(KINDS.len()) {
-        lateness.measure(world, if wanted.is_some() { 10 } else { 1 });
-    }
-    let found = p99("found", &mut lateness.found);
-    let dead = p99("dead", &mut lateness.dead);
-    // A loaded machine may be late by itself; the figure is measured on a quiet one.
-    let measures = wanted.is_some();
-    let [in_time, ended] = [BUSY, BUSY + KILL].map(|time| if measures { time / 20 } else { SOON });
-    assert!(found <= in_time, "{found:?} of {in_time:?}");
-    assert!(dead <= ended, "{dead:?} of {ended:?}");
-}
-
 /// SIGINT, then SIGKILL; the others serve meanwhile, and each is replaced.
 ///
 /// Without `check_clocks` in the turn: no child is ever told.
@@ -198,99 +131,6 @@ fn a_stuck_handler_is_ended_whatever_it_does(world: &mut World) {
     }
     ends_well(&server);
     assert_eq!(deaths(&server, "Overtime"), KINDS.len() as u64);
-}
-
-/// State, system call and the place in the kernel are read before SIGKILL is sent.
-///
-/// Without `stuck` in `Parent::signal`: all are empty.
-fn the_report_names_the_place_where_a_handler_was_stuck(world: &mut World) {
-    // The process for which one of the kinds waits.
-    world.expect_orphans();
-    // Time for six children to be forked, and to do what they are told.
-    let flags = ["--busy-timeout", "2500", "--kill-timeout", "50"];
-    let server = world.spawn("serve", &[&flags[..], &["--min-spare", "6"]].concat());
-    let address = server.address();
-    let mut stuck = hold(&address, KINDS.len());
-    let mut expected = Vec::new();
-    for (held, kind) in stuck.iter_mut().zip(KINDS) {
-        held.client.send_line(kind);
-        expected.push((
-            held.pid,
-            match kind {
-                "spin" => ("in no system call", "state R"),
-                "sleep" => ("nanosleep", "state S"),
-                "read-for-ever" => ("in read", "state S"),
-                "stop" => ("", "state T"),
-                "mask" => ("in p", "state S"),
-                _ => ("", "state D"),
-            },
-        ));
-    }
-    for (pid, (call, state)) in expected {
-        let death = death_of(&server, pid);
-        let stuck = &death["stuck"];
-        assert!(stuck.contains(state), "{stuck}, not {state}");
-        if std::fs::read("/proc/self/syscall").is_ok() {
-            assert!(stuck.contains(call), "{stuck}, not {call}");
-        }
-        assert_eq!(death["connections"], "1");
-        assert!(
-            time(&death, "in-hand") >= Duration::from_millis(2550),
-            "{death:?}"
-        );
-        assert!(time(&death, "age") >= time(&death, "in-hand"), "{death:?}");
-        assert!(
-            death["memory"].parse::<u64>().unwrap() > 100_000,
-            "{death:?}"
-        );
-        if state == "state R" {
-            assert!(time(&death, "cpu") > Duration::ZERO, "{death:?}");
-        }
-    }
-    ends_well(&server);
-}
-
-/// What a child that sticks has written to stderr, to which reload it belongs, and, where /proc tells
-/// it, the function of the kernel in which it waits. The log has the same.
-///
-/// Without `note_stderr` in `deliver` there are no lines.
-fn the_report_has_the_last_lines_and_the_epoch(world: &mut World) {
-    let flags = ["--busy-timeout", "3000", "--kill-timeout", "50"];
-    let server = world.spawn("serve", &[&flags[..], &["--start", "1"]].concat());
-    let address = server.address();
-    let first = expect_up(&server, 1)[0];
-    server.signal(Signal::SIGHUP);
-    expect_exit(&server, first, "Reloaded exit status: 0");
-    assert_eq!(death_of(&server, first)["epoch"], "0");
-    let mut stuck = Held::new(&address);
-    for line in ["opening the ledger", "locking \"it\""] {
-        assert_eq!(stuck.client.ask(&format!("mutter {line}")), "done");
-    }
-    stuck.client.send_line("read-for-ever");
-    let waits = until("a place where it waits", SOON, || where_it_waits(stuck.pid));
-    let death = death_of(&server, stuck.pid);
-    let lines = r#"["opening the ledger", "locking \"it\""]"#;
-    assert_eq!((&*death["epoch"], &*death["lines"]), ("1", lines));
-    let place = waits.map_or_else(String::new, |place| format!("({place})"));
-    assert!(death["stuck"].contains(&place), "{death:?}, not {place}");
-    let about = format!("child {} has exceeded busy_timeout", stuck.pid);
-    let log = server.expect_stderr("the death", |text| text.contains(&about));
-    let line = log.lines().find(|line| line.contains(&about)).unwrap();
-    for part in [", of epoch 1,", "opening the ledger", &place] {
-        assert!(line.contains(part), "{line}, without {part}");
-    }
-    ends_well(&server);
-}
-
-/// The function of the kernel in which a process waits, once it does; `Some(None)` where that is not
-/// told.
-fn where_it_waits(pid: u32) -> Option<Option<String>> {
-    let asleep = processes::state(pid) == Some('S');
-    let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    let name = (!["", "0"].contains(&wchan.trim())).then(|| wchan.trim().to_owned());
-    // Before it reads it waits for its client.
-    let reads = processes::system_call(pid).is_none_or(|call| call == nix::libc::SYS_read);
-    (asleep && reads).then_some(name)
 }
 
 /// A start that hangs counts as failed from the moment in which it is found: each further one makes
@@ -382,7 +222,7 @@ fn a_slow_client_has_busy_timeout_and_no_more(world: &mut World) {
 
 /// `Conn::extend` holds for the connection in hand only.
 ///
-/// Without the extension in `Limits::end`: the first is told after a second and a half.
+/// Without the extension in `ClockLimits::end`: the first is told after a second and a half.
 fn a_connection_that_asks_for_more_time_has_it(world: &mut World) {
     let flags = [
         "--start",
@@ -411,7 +251,7 @@ fn a_connection_that_asks_for_more_time_has_it(world: &mut World) {
     ends_well(&server);
 }
 
-/// A child under load says no word between its connections, and is busy for ever by its words. Its
+/// A child under load says no word between its connections, and is busy forever by its words. Its
 /// notes tell when each connection began.
 ///
 /// By their words alone (`busy_since` in `Child::connection`) both are told after two seconds.

@@ -136,7 +136,7 @@ fn h03_a_hook_slower_than_timeout_blames_nobody(world: &mut World) {
 /// If `max_clients` is lowered below the number of children, free children are told to stop after
 /// `cull_after`; busy ones first finish their connection.
 fn m02_a_lowered_max_clients_is_reached_without_hurting_a_client(world: &mut World) {
-    // Without the second half of `pool::surplus` all six stayed for ever.
+    // Without the second half of `pool::surplus` all six stayed forever.
     let server = world.spawn("slow_parent", &[]);
     let address = server.address();
     let mut held = hold(&address, 5);
@@ -163,7 +163,7 @@ fn m02_a_lowered_max_clients_is_reached_without_hurting_a_client(world: &mut Wor
 /// A panic in a hook of the parent is caught, logged with the hook's name and counted; the loop
 /// goes on.
 fn c15_a_panic_in_a_hook_of_the_parent_is_survived(world: &mut World) {
-    // Fails without the `catch_unwind` in `Core::call`.
+    // Without the `catch_unwind` in `Parent::caught` the parent ends.
     world.expect_panics();
     let server = world.spawn("serve", &["--start", "1", "--panic-once"]);
     let address = server.address();

@@ -1,5 +1,5 @@
 //! The limit of connections of one client: it holds over all children, also when many connect at the
-//! same time, and nobody below it notices anything.
+//! same time, and no client below it notices anything.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

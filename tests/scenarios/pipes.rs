@@ -137,7 +137,7 @@ fn is_sleep(pid: u32) -> bool {
     processes::Process::read(pid).is_some_and(|process| process.name == "sleep")
 }
 
-/// A child is gone when it has been reaped, whoever holds its pipes; the parent closes its ends
+/// A child is gone when it has been reaped, whatever process holds its pipes; the parent closes its ends
 /// then.
 ///
 /// When a child is reaped only once its pipes have ended (`Flags::CLOSED`): it never is.
@@ -165,7 +165,7 @@ fn b03_a_grandchild_that_holds_the_pipes_does_not_keep_the_child(world: &mut Wor
 /// Of a dead child's outputs only what is in the pipe at that moment is read; a grandchild that
 /// writes later finds a pipe without a reader.
 ///
-/// If `Wires::drain` reads to the end: the parent never removes the child.
+/// Without the bound (`Contact::allowance`) the parent never removes the child.
 fn b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent(world: &mut World) {
     let flags = ["--max-clients", "1", "--max-requests", "1", "--quiet"];
     let server = world.spawn("serve", &flags);

@@ -21,7 +21,7 @@ use crate::tracing::{EPOLL_WAITS, Nursery, Stop, Traced, sleeps_in_epoll};
 
 pub const SCENARIOS: Scenarios = scenarios![
     d09_a_child_that_is_culled_between_accept_and_busy_serves_its_client,
-    a12_a_child_that_is_dead_before_its_parent_has_seen_it_is_buried,
+    a12_a_child_that_is_dead_before_its_parent_has_seen_it_is_replaced,
     g05_a_stop_that_finds_the_parent_in_a_fork_reaches_the_child_too,
     g05_a_child_that_is_told_to_stop_before_it_has_handlers_leaves,
     g06_a_signal_for_a_newborn_child_is_not_heeded_by_its_parent,
@@ -136,12 +136,11 @@ fn g05_a_stop_that_finds_the_parent_in_a_fork_reaches_the_child_too(world: &mut 
     assert_eq!(deaths(&server, "Shutdown"), 2);
 }
 
-/// A pidfd is opened for a child that was not reaped, so it works even if the child is dead by
-/// then: a child that is killed right after the fork is found, counted as a failed start, and
-/// replaced.
+/// A child that is killed right after the fork, before the parent has entered it into its tables, is
+/// a zombie that keeps its pid: it is found, counted as a failed start, and replaced.
 ///
 /// Parent and child are held where the fork has returned in neither, and the child is killed there.
-fn a12_a_child_that_is_dead_before_its_parent_has_seen_it_is_buried(world: &mut World) {
+fn a12_a_child_that_is_dead_before_its_parent_has_seen_it_is_replaced(world: &mut World) {
     let (server, mut commands) = spawn_commanded(world, &["--start", "1"]);
     let address = server.address();
     expect_up(&server, 1);
@@ -226,7 +225,7 @@ fn until_it_has_accepted(child: &Traced) {
 /// The parent waits only for its own children, each by its pid: other processes of the program keep
 /// their statuses.
 ///
-/// Without it (`pidfd::reap` that waits for any child): the end of the program's own process is
+/// Without it (`ChildProcess::reap` that waits for any child): the end of the program's own process is
 /// taken for that of the child that was killed.
 fn g14_a_hook_that_waits_for_its_own_processes_gets_their_statuses(world: &mut World) {
     // Its own is there, dead, all the time that children come and go.

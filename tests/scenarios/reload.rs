@@ -25,11 +25,16 @@ use crate::support::{
 
 pub mod steps;
 
+mod program;
+
+use self::program::{reloading, reloading_programs};
+
 pub const PROGRAMS: Programs = programs![reloading, reloading_programs];
 
 pub const SCENARIOS: Scenarios = scenarios![
     reloads_replace_every_child_and_lose_no_client,
     a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time,
+    a_child_with_a_long_connection_does_not_hold_up_a_reload_without_room,
     i06_a_reload_whose_hook_fails_changes_nothing,
     i06_a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on,
     a_reload_whose_children_hang_is_given_up_after_start_timeout,
@@ -46,153 +51,6 @@ pub const SCENARIOS: Scenarios = scenarios![
 /// How many reloads the scenario of many makes beside four clients; `RELOADS=10000` makes the figure
 /// in the documents, beside sixteen.
 const RELOADS: usize = 10;
-
-// The programs.
-
-/// The settings of the program, as its children find them.
-type Settings = Rc<RefCell<String>>;
-
-struct Hooks {
-    path: PathBuf,
-    settings: Settings,
-}
-
-impl PreForkHooks for Hooks {
-    fn handler_reload(&mut self, _: &mut Monitor, _: &mut dyn ChildServer) -> io::Result<()> {
-        let settings = fs::read_to_string(&self.path)?;
-        if settings == "invalid" {
-            return Err(io::Error::other("a key is unknown"));
-        }
-        assert!(settings != "panic", "these settings are too much");
-        *self.settings.borrow_mut() = settings;
-        Ok(())
-    }
-
-    fn reload_failed(&mut self, _: &mut Monitor, error: &Error) {
-        println!("failed: {error}");
-        *self.settings.borrow_mut() = "restored".to_owned();
-    }
-
-    fn server_replaced(&mut self, _: &mut Monitor, old: ChildId, new: ChildId) {
-        println!("replaced {old} by {new}");
-    }
-
-    fn server_exited(&mut self, _: &mut Monitor, child: &Child, death: &Death) {
-        println!("exited {} {:?}", child.pid(), death.cause());
-    }
-
-    fn server_start(&mut self, start: &mut Start<'_>) -> io::Result<()> {
-        gate::pass("start");
-        let settings = self.settings.borrow().clone();
-        if settings == "broken" {
-            return Err(io::Error::other("these settings cannot be used"));
-        }
-        if settings == "hanging" {
-            loop {
-                thread::park();
-            }
-        }
-        defaults::server_start(self, start)
-    }
-}
-
-/// Watches how many children could serve, from the moment when all have started.
-#[derive(Default)]
-struct Capacity {
-    most: usize,
-    missing: usize,
-}
-
-impl Observer for Capacity {
-    fn event(&mut self, monitor: &Monitor, event: &Event<'_>) {
-        match event {
-            Event::Ready { .. } => println!("ready"),
-            Event::ReloadBegan { epoch, .. } => println!("began {epoch}"),
-            Event::Reloaded { replaced, .. } => println!("reloaded, {replaced} replaced"),
-            Event::Turn { .. } => {
-                let ready = |child: &&Child| {
-                    let started = child.has_waited() || child.has_served();
-                    started && child.state() != State::Retiring
-                };
-                let ready = monitor.children().filter(ready).count();
-                self.most = self.most.max(ready);
-                self.missing = self.missing.max(self.most - ready);
-            }
-            Event::ShuttingDown => println!("missed at most {}", self.missing),
-            _ => {}
-        }
-    }
-}
-
-/// Serves with settings from the file at `--settings`, which SIGHUP makes it read again.
-fn reloading(args: Args) -> ExitCode {
-    log_warnings();
-    let path = PathBuf::from(args.value("--settings").expect("a path"));
-    let settings = Rc::new(RefCell::new(fs::read_to_string(&path).expect("settings")));
-    let hooks = Hooks {
-        path,
-        settings: Rc::clone(&settings),
-    };
-    let server = TcpServer::new(move |conn| answer(&conn, &settings.borrow()))
-        .port(0)
-        .max_requests(args.parsed("--max-requests").unwrap_or(0));
-    let builder = PreFork::builder(server).hooks(hooks);
-    ended(run(sized(builder, &args)))
-}
-
-fn sized<H: PreForkHooks, S: ChildServer>(builder: Builder<H, S>, args: &Args) -> Builder<H, S> {
-    let start = args.parsed("--start").unwrap_or(4);
-    let millis = |name, default| Duration::from_millis(args.parsed(name).unwrap_or(default));
-    builder
-        .start_servers(start)
-        .min_spare_servers(1)
-        .max_spare_servers(1000)
-        .max_clients(args.parsed("--max-clients").unwrap_or(50))
-        .kill_timeout(millis("--kill-timeout", 10_000))
-        .drain_timeout(millis("--drain-timeout", 1_000))
-        .start_timeout(millis("--start-timeout", 0))
-        .max_lifetime(millis("--max-lifetime", 0))
-        .max_memory(args.parsed("--max-memory").unwrap_or(0))
-        .replace_at_once(args.parsed("--replace-at-once").unwrap_or(0))
-        .limit_jitter(args.parsed("--jitter").unwrap_or(10))
-        .observe(Capacity::default())
-}
-
-fn run(builder: Builder<Hooks, TcpServer>) -> Result<(), Error> {
-    let mut prefork = builder.start()?;
-    announce(&prefork);
-    println!("{}", prefork.run()?);
-    Ok(())
-}
-
-/// Answers each line with the pid and the settings of the child; some lines ask for more.
-fn answer(conn: &TcpConn, settings: &str) -> io::Result<()> {
-    for line in BufReader::new(conn).lines() {
-        match line?.as_str() {
-            "leak" => std::mem::forget(vec![1_u8; 8 << 20]),
-            "replace me" => conn.ask_for_replacement()?,
-            _ => {}
-        }
-        writeln!(&*conn, "{} {settings}", std::process::id())?;
-    }
-    Ok(())
-}
-
-/// Runs programs that accept nothing and say nothing.
-fn reloading_programs(args: Args) -> ExitCode {
-    log_warnings();
-    let server = ExecServer::new("sleep").arg("1000");
-    let hooks = Hooks {
-        path: PathBuf::from(args.value("--settings").expect("a path")),
-        settings: Settings::default(),
-    };
-    let builder = sized(PreFork::builder(server).hooks(hooks), &args);
-    let result = builder.start().and_then(|mut prefork| {
-        println!("listening on 127.0.0.1:0");
-        prefork.run()
-    });
-    ended(result.map(|report| println!("{report}")))
-}
 
 // What scenarios do.
 
@@ -368,6 +226,32 @@ fn a_reload_with_as_many_children_as_allowed_lets_one_go_at_a_time(world: &mut W
     assert!(reloaded.stop() <= 1, "more than one was missing");
 }
 
+/// The one that is told to go, for want of room for a successor, serves on; the others are replaced.
+fn a_child_with_a_long_connection_does_not_hold_up_a_reload_without_room(world: &mut World) {
+    let reloaded = Reloaded::new(world, &["--max-clients", "4"]);
+    reloaded.expect("ready", 4);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut client = connect(&reloaded.server.address());
+        let (pid, _) = ask(&mut client, "who");
+        held.push((pid, client));
+    }
+    reloaded.reload("second");
+    reloaded.expect(" to stop", 1);
+    let stdout = reloaded.server.stdout();
+    let told = |pid: u32| stdout.find(&format!("told {pid} to stop"));
+    held.sort_by_key(|(pid, _)| told(*pid).unwrap_or(usize::MAX));
+    held.truncate(1);
+    let (old, mut client) = held.pop().expect("the one that was told first");
+    reloaded.expect("reloaded, 4 replaced", 1);
+    assert_eq!(ask(&mut client, "who"), (old, "first".to_owned()));
+    reloaded.expect_settings("second");
+    drop(client);
+    reloaded.expect(&format!("exited {old} Reloaded"), 1);
+    reloaded.server.expect_children(4);
+    assert!(reloaded.stop() <= 2, "more were missing");
+}
+
 /// A hook that cannot read the new settings changes nothing: no child is forked or told to go.
 fn i06_a_reload_whose_hook_fails_changes_nothing(world: &mut World) {
     let reloaded = Reloaded::new(world, &[]);
@@ -483,7 +367,7 @@ fn children_at_max_requests_go_when_their_successors_are_ready(world: &mut World
     reloaded.stop();
 }
 
-/// A tenth of the limit is much more than a start takes, so nobody leaves without a successor.
+/// A tenth of the limit is much more than a start takes, so no child leaves without a successor.
 fn children_that_are_too_old_are_replaced_one_by_one(world: &mut World) {
     world.deadline(SOON * 6);
     let flags = ["--max-lifetime", "8000", "--jitter", "100", "--start", "6"];

@@ -160,7 +160,7 @@ fn who_waits_for_too_long_is_turned_away_though_all_are_busy(world: &mut World) 
     assert!(report.ends_with(all), "{report}");
 }
 
-/// It takes nobody who has time left: the next child that is free does.
+/// It takes no client that has time left: the next child that is free does.
 fn who_has_not_waited_for_too_long_is_served_by_another(world: &mut World) {
     let (server, reserved, mut held) = full(world, "60000", 2);
     let mut waiting: Vec<_> = (0..10).map(|_| connect(&server.address())).collect();

@@ -251,7 +251,7 @@ fn the_reserved_child_turns_away_at_each_of_two_sockets(world: &mut World) {
     ends_well(&server);
 }
 
-/// The kernel tells no age of its clients, so nobody can be turned away: each child serves, and a
+/// The kernel tells no age of its clients, so none can be turned away: each child serves, and a
 /// warning says that the attribute has no effect.
 fn at_a_unix_socket_no_child_is_reserved(world: &mut World) {
     let path = world.tempdir().join("s");

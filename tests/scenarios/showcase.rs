@@ -107,6 +107,10 @@ fn udp_child_leaves_at_sigint(world: &mut World) {
     let pid = nix::unistd::Pid::from_raw(child.cast_signed());
     nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
     until_gone(child);
+    // A stop that came before the parent has seen the end would be taken for its cause.
+    until("the parent to reap it", SOON, || {
+        server.zombies().is_empty().then_some(())
+    });
     assert_eq!(client.ask("b"), "B");
     let report = stop(&server);
     assert_eq!(count(&report, "Finished"), 1, "{report}");

@@ -99,7 +99,7 @@ struct Tally {
 }
 
 /// Random signals to the parent and to children, while clients come: the server ends with success,
-/// nobody is lost before a second SIGTERM or SIGINT, and each child ends for a reason.
+/// no client is lost before a second SIGTERM or SIGINT, and each child ends for a reason.
 fn g09_signals_in_any_order_and_number_lose_no_client(world: &mut World) {
     let seconds = std::env::var("SIGNALS_FUZZ_SECONDS");
     let seconds = seconds.map_or(4, |text| text.parse().expect("seconds"));

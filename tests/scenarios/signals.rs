@@ -92,7 +92,7 @@ fn g04_a_server_under_nohup_can_be_interrupted(world: &mut World) {
 }
 
 /// A child has an epoll of its own, and closes the parent's by number without deregistering
-/// anything; there is no signalfd. So neither changes what the other waits for.
+/// anything. So neither changes what the other waits for. Neither reads signals from a descriptor.
 fn g07_a_child_waits_on_an_epoll_of_its_own(world: &mut World) {
     let server = world.spawn("serve", &["--start", "3"]);
     let address = server.address();
@@ -201,7 +201,7 @@ fn g09_a_storm_of_stops_ends_no_connection(world: &mut World) {
 
 // From outside.
 
-/// A child that gets SIGINT finishes its connection and leaves, whoever sends the signal and
+/// A child that gets SIGINT finishes its connection and leaves, whatever process sends the signal and
 /// however often: so it does no harm that a terminal sends it to all children and the parent sends
 /// it again.
 fn g10_ctrl_c_lets_each_child_finish_its_connection(world: &mut World) {
@@ -250,7 +250,7 @@ fn g11_a_child_that_is_interrupted_from_outside_leaves_and_is_replaced(world: &m
 
 // Every signal.
 
-/// All but the two that the C library has for its threads, and those that whoever started the tests has
+/// All but the two that the C library has for its threads, and those that the process that started the tests has
 /// ignored, which servers inherit.
 fn all_signals() -> impl Iterator<Item = i32> {
     let ignored = signal_set(std::process::id(), "SigIgn");
@@ -312,7 +312,7 @@ fn send_the_end(pid: u32, number: i32) {
 }
 
 /// SIGINT, SIGTERM and SIGQUIT end the server in order. CHLD, CONT, URG, WINCH, PIPE, XFSZ, HUP,
-/// USR1, USR2, TTIN and TTOU disturb nobody, STOP and TSTP stop it until SIGCONT. Every other signal ends
+/// USR1, USR2, TTIN and TTOU disturb no process, STOP and TSTP stop it until SIGCONT. Every other signal ends
 /// it by its default action, and then its children leave.
 fn g12_every_signal_to_the_parent(world: &mut World) {
     world.deadline(Duration::from_secs(60));

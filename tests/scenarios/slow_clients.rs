@@ -255,14 +255,30 @@ fn honest_times(address: &Address, time: Duration) -> Vec<Duration> {
     times.flatten().collect()
 }
 
+/// How long it takes until the page has come. One that a busy machine keeps from sending in time is
+/// sent away like a slow one, and comes again.
 fn honest_time(address: &Address) -> Duration {
     let start = Instant::now();
+    loop {
+        match honest_answer(address) {
+            Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => return start.elapsed(),
+            Ok(answer) => assert!(answer.is_empty(), "{answer:?}"),
+            Err(error) => assert!(SENT_AWAY.contains(&error.kind()), "{error}"),
+        }
+        assert!(
+            start.elapsed() < SOON * 2,
+            "an honest client is sent away again and again"
+        );
+    }
+}
+
+const SENT_AWAY: [ErrorKind; 2] = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+
+fn honest_answer(address: &Address) -> io::Result<String> {
     let mut client = connect(address);
-    client.timeout(Duration::from_secs(60)).unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let answer = client.read_rest();
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
-    start.elapsed()
+    client.timeout(Duration::from_secs(60))?;
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    Ok(answer)
 }

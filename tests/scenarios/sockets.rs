@@ -83,7 +83,7 @@ fn is_in_time_wait(host: Ipv4Addr, port: u16) -> bool {
 
 /// Each step of the set-up that fails is an error of its own kind that names the address.
 fn j03_an_address_that_cannot_be_had_is_an_error_that_names_it(world: &mut World) {
-    // An address for documentation, which nobody has.
+    // An address for documentation, which no host has.
     let elsewhere = spawn_tcp(world, "192.0.2.1", 0);
     let error = refused(&elsewhere);
     let expected = "bind 192.0.2.1:0: cannot assign requested address";

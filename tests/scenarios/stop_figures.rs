@@ -1,4 +1,4 @@
-//! Figures of stops: nobody lost under load, no wait for idle clients, the port free at once.
+//! Figures of stops: no client lost under load, no wait for idle clients, the port free at once.
 //!
 //! `STOPS=1000` makes them long, and prints what `docs/reliability.md` says. `STOPS_DRAIN_TIMEOUT` is
 //! the `drain_timeout` in milliseconds, for a machine that has nothing else to do: 1000 is the default

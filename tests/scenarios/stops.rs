@@ -169,7 +169,7 @@ fn a_stop_by_sigquit_waits_for_no_start(world: &mut World) {
     expect_exit(&server, child, "Shutdown signal: 9 (SIGKILL)");
 }
 
-/// The second signal ends the delay and kills nobody; the third kills.
+/// The second signal ends the delay and kills no child; the third kills.
 fn i02_a_delay_before_a_stop_is_ended_by_a_second_signal(world: &mut World) {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let server = world.spawn("serve", &["--pre-stop-delay", "60000"]);
@@ -234,7 +234,7 @@ fn a_shutdown_of_the_programs_own_has_no_delay(world: &mut World) {
 ///
 /// The server is held at every third stop at a system call from before its start to its first wait, and told to
 /// stop there.
-/// Without the handlers (`Shell::new` told to handle none) the signal ends the process with the file
+/// Without the handlers (`Subscription::new` that installs none) the signal ends the process with the file
 /// there.
 fn i01_a_stop_at_any_point_of_the_start_leaves_nothing(world: &mut World) {
     let path = world.tempdir().join("socket");
@@ -280,7 +280,7 @@ fn is_a_wait(stop: Stop) -> bool {
 /// The server restores signal dispositions last, when its socket file has been removed.
 ///
 /// The server is held where it is about to remove the file, and told to stop once more.
-/// Without it (`Shell::close` before `handler_stop`) the signal ends the process, and the file stays.
+/// Without it (`System::close` before `handler_stop`) the signal ends the process, and the file stays.
 fn i02_a_second_sigterm_at_the_very_end_leaves_no_socket_file(world: &mut World) {
     let path = world.tempdir().join("socket");
     let server = spawn_unix(world, &path);

@@ -218,7 +218,7 @@ fn stop(server: &Server) {
 
 /// A child that is told to stop accepts until nothing is queued, since a wake-up may have been spent on it.
 fn d09_stopped_child_tries_once_more(world: &mut World) {
-    // Without `last_round` in the accept loop the client was never answered.
+    // Without `Action::Drain` in the accept loop the client was never answered.
     let (server, [first, second]) = two_idle(world, &["--commanded"]);
     let mut commands = server.take_stdin().unwrap();
     let address = server.address();
@@ -321,7 +321,7 @@ fn busy_child_takes_no_wake_up(world: &mut World) {
 
 /// A thousand times a child is told to stop just as a client connects: every client is served.
 fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
-    // Without `last_round` in the accept loop one of the clients soon waits in vain. (The program
+    // Without `Action::Drain` in the accept loop one of the clients soon waits in vain. (The program
     // reads its commands in blocking mode: a state that is called once more than there is something
     // to read hangs it.)
     const CHILDREN: usize = 26;
@@ -336,7 +336,7 @@ fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
     let address = server.address();
     let mut served = 0;
     while served < 1000 {
-        // All of them idle: a newcomer would try to accept, whoever was woken.
+        // All of them idle: a newcomer would try to accept, whichever was woken.
         let idle = until("an idle pool", SOON, || {
             let children = server.children();
             let idle = children.len() > CHILDREN / 2
@@ -348,7 +348,8 @@ fn d09_thousand_connections_survive_as_many_stops(world: &mut World) {
             connect(&address).ask("who?");
         }
         served += idle - 1;
-        command(&mut commands, &[b'f'; CHILDREN - 1]);
+        // As many as may have left, however late the parent does what it was told.
+        command(&mut commands, &vec![b'f'; idle - 1]);
     }
     stop(&server);
 }

@@ -151,7 +151,7 @@ fn children_share_one_pipe(children: &[u32]) {
 /// before it runs any code of the program. So all children hold the same set, however many were
 /// forked before.
 ///
-/// After 1, 10 and 50 children. Without `ours::close_in_child`: the first child holds three epoll
+/// After 1, 10 and 50 children. Without `fd_registry::close_in_child`: the first child holds three epoll
 /// instances, not one.
 fn b07_every_child_holds_the_same_descriptors(world: &mut World) {
     let mut sizes = Vec::new();
@@ -205,7 +205,7 @@ fn two_servers_in_one_thread_serve_and_end_separately(world: &mut World) {
 
 /// The children of one server do not keep the death watch of another open.
 ///
-/// Without `ours::close_in_child` (and without PDEATHSIG, which hides it) each child would hold the
+/// Without `fd_registry::close_in_child` (and without PDEATHSIG, which hides it) each child would hold the
 /// death watch of the others.
 fn f07_two_servers_leave_nothing_when_the_parent_is_killed(world: &mut World) {
     let server = spawn_pair(world, &["--start", "5"]);

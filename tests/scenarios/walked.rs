@@ -113,7 +113,7 @@ pub fn tcp_server() -> TcpServer {
     server.port(0).max_requests(0)
 }
 
-/// The kernel is asked for it, and more than once if that fails: else nobody could connect.
+/// The kernel is asked for it, and more than once if that fails: else no client could connect.
 pub fn address_of(server: &TcpServer) -> Option<String> {
     let mut asked = (0..3).flat_map(|_| server.local_addrs());
     asked.next().map(|address| address.to_string())

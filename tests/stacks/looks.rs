@@ -1,4 +1,4 @@
-//! Where living children are, as the control socket shows it: they go on serving, and nobody waits for
+//! Where living children are, as the control socket shows it: they go on serving, and none waits for
 //! one that does not answer.
 
 use std::io::Read;

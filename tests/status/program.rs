@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use prefork_server::servers::TcpConn;
 use prefork_server::{
-    ChildServer, Confinement, Error, Event, Launch, Monitor, Observer, PreFork, PreForkHooks,
-    Start, TcpServer, defaults, metrics,
+    Builder, ChildServer, Confinement, Error, Event, Launch, Monitor, Observer, PreFork,
+    PreForkHooks, Start, TcpServer, defaults, metrics,
 };
 
 use crate::support::{Args, Programs, gate, programs};
@@ -29,24 +29,6 @@ fn told(args: Args) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Error> {
-    let (lines, seconds) = (
-        metrics::counter("lines"),
-        metrics::histogram("line_seconds", &[0.5, 1.0]),
-    );
-    let server = TcpServer::new(move |conn| {
-        answer(&conn, || {
-            lines.increment();
-            seconds.observe(0.25);
-        })
-    });
-    let server = server
-        .port(0)
-        .queue_time(true)
-        .max_requests(args.parsed("--max-requests").unwrap_or(0));
-    let server = match args.parsed("--max-age") {
-        Some(age) => server.max_queue_age(Duration::from_millis(age)),
-        None => server,
-    };
     let upgraded = Launch::of_this_process() == Launch::Upgrade;
     let is_there = |flag| {
         args.value(flag)
@@ -54,7 +36,7 @@ fn run(args: &Args) -> Result<(), Error> {
     };
     let children = args.parsed("--children").unwrap_or(2);
     let milliseconds = |flag| Duration::from_millis(args.parsed(flag).unwrap_or(0));
-    let builder = PreFork::builder(server)
+    let builder = PreFork::builder(server(args))
         .hooks(Hooks {
             broken: args
                 .value("--broken")
@@ -70,6 +52,42 @@ fn run(args: &Args) -> Result<(), Error> {
     if upgraded && is_there("--silent") {
         return builder.run().map(drop);
     }
+    let ready = Said::default();
+    let mut prefork = reachable(args, builder).observe(ready).start()?;
+    let status = prefork.status_addresses();
+    for address in status {
+        println!("status at {address}");
+    }
+    for address in prefork.agent_check_addresses() {
+        println!("agent at {address}");
+    }
+    prefork.run().map(drop)
+}
+
+/// The server, whose answers are counted.
+fn server(args: &Args) -> TcpServer {
+    let (lines, seconds) = (
+        metrics::counter("lines"),
+        metrics::histogram("line_seconds", &[0.5, 1.0]),
+    );
+    let server = TcpServer::new(move |conn| {
+        answer(&conn, || {
+            lines.increment();
+            seconds.observe(0.25);
+        })
+    });
+    let server = server
+        .port(0)
+        .queue_time(true)
+        .max_requests(args.parsed("--max-requests").unwrap_or(0));
+    match args.parsed("--max-age") {
+        Some(age) => server.max_queue_age(Duration::from_millis(age)),
+        None => server,
+    }
+}
+
+/// Where the server can be asked, and as whom its children answer.
+fn reachable(args: &Args, builder: Builder<Hooks, TcpServer>) -> Builder<Hooks, TcpServer> {
     let builder = match args.value("--control") {
         Some(path) => builder.control(path),
         None => builder,
@@ -82,20 +100,10 @@ fn run(args: &Args) -> Result<(), Error> {
         Some(address) => builder.agent_check(address.parse().unwrap()),
         None => builder,
     };
-    let builder = match args.value("--user") {
+    match args.value("--user") {
         Some(user) => builder.confinement(Confinement::new().user(user).no_new_privs()),
         None => builder,
-    };
-    let ready = Said::default();
-    let mut prefork = builder.observe(ready).start()?;
-    let status = prefork.status_addresses();
-    for address in status {
-        println!("status at {address}");
     }
-    for address in prefork.agent_check_addresses() {
-        println!("agent at {address}");
-    }
-    prefork.run().map(drop)
 }
 
 /// Says where the server listens once its first turn is over: what the parent holds from then on stays.

@@ -1,5 +1,5 @@
 //! The status and the control socket through upgrades: they are the same sockets afterwards, nobody is
-//! refused meanwhile, and whoever has asked is answered on the connection on which it has asked.
+//! refused meanwhile, and a client that has asked is answered on the connection on which it has asked.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

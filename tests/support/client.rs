@@ -1,6 +1,6 @@
 //! Clients of the servers under test: blocking, with a deadline on everything.
 //!
-//! It never waits for ever, never retries, and never closes a connection before the client is
+//! It never waits forever, never retries, and never closes a connection before the client is
 //! dropped.
 
 use std::io::{self, Read, Write};

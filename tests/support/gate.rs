@@ -3,9 +3,9 @@
 //! A gate is a listening UNIX socket in the scenario's directory. Who passes connects, says its
 //! pid and waits for a byte or the end; nothing is opened before that moment and nothing stays
 //! open after it, so forked children pass gates like anyone else. A gate that the scenario has not
-//! made, or has opened, stops nobody: a program may name more points than one scenario uses.
+//! made, or has opened, stops no process: a program may name more points than one scenario uses.
 //!
-//! It never stops a process for ever: if the scenario ends, all its gates are open. It is not for
+//! It never stops a process forever: if the scenario ends, all its gates are open. It is not for
 //! signal handlers.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Whether the parent of a server holds descriptors that are nobody's any more.
+//! Whether the parent of a server holds descriptors that are no child's any more.
 //!
 //! It compares what it holds when it is told to stop with what it held when it had said where it
 //! listens; what belongs to a child that is there now is left out of both. It changes nothing.
@@ -98,14 +98,14 @@ fn is_at_work(pid: u32) -> bool {
     Process::read(pid).is_some_and(|process| "RD".contains(process.state))
 }
 
-/// Panics if it goes on holding more than `before` of its own, or a pidfd of nobody's.
+/// Panics if it goes on holding more than `before` of its own, or a pidfd that is no child's.
 #[track_caller]
 pub(super) fn expect_none(server: &Server, before: usize) {
     let pid = server.pid();
     let what = format!("{server} to hold no more than {before} descriptors of its own");
     until(&what, SOON, || {
         let holdings = Holdings::of(pid);
-        // Whoever stands still cannot tidy up; whoever has ended, has.
+        // A parent that stands still cannot close them; one that has ended, has.
         let idle = Process::read(pid).is_none_or(|process| "TtZX".contains(process.state));
         (idle || !holdings.exceeds(before)).then_some(())
     });

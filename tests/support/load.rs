@@ -1,6 +1,6 @@
 //! A crowd of clients, each of which comes again as soon as it has been answered.
 //!
-//! It never gives up on a client: whoever is not answered is a panic of the scenario.
+//! It never gives up on a client: one that is not answered is a panic of the scenario.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -34,7 +34,7 @@ pub fn under_load(
                 }
             });
         }
-        // Also after a panic, which would wait for the clients for ever.
+        // Also after a panic, which would wait for the clients forever.
         let _end = End(&over);
         meanwhile();
     });

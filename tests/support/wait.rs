@@ -27,7 +27,7 @@ pub fn until<T>(what: &str, deadline: Duration, mut fact: impl FnMut() -> Option
     let mut clock = FairClock::start();
     let mut spoken = false;
     loop {
-        // The clock is read before the look: whoever was not scheduled for long gets a last look.
+        // The clock is read before the look: a process that was not scheduled for long gets a last look.
         let elapsed = clock.elapsed();
         if let Some(value) = fact() {
             return value;

@@ -149,7 +149,7 @@ impl Watch {
             return None;
         }
         let limits = Limits::load(self.directory.path());
-        // Those that the scenario has adopted are below it. One that nobody has is found at the end.
+        // Those that the scenario has adopted are below it. One that no process has is found at the end.
         let mut processes = processes::descendants(self.child.id());
         processes.retain(Process::is_alive);
         self.counted = Instant::now();

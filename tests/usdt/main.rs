@@ -183,7 +183,7 @@ impl Tracer {
         self.end()
     }
 
-    /// What it has written at its end. It goes on for ever when the signal comes while it reads events
+    /// What it has written at its end. It goes on forever when the signal comes while it reads events
     /// and not while it waits for them, so it is told again; by SIGTERM, since a second SIGINT would end it
     /// before it has printed its maps.
     #[track_caller]

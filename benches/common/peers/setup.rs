@@ -1,6 +1,9 @@
 //! Where each peer is, and how it is configured: a given number of processes, no access log, the
 //! same small answer. Writes only into the directory that it is given.
 
+mod installed;
+
+use self::installed::{apache_modules, find, find_net_server, find_php, find_plack, somebody};
 use super::{super::wire::BODY, Peer, Pool, Setup};
 use nix::unistd::{Group, Uid, User};
 use std::{
@@ -90,80 +93,6 @@ pub(crate) const PEERS: &[Peer] = &[
         prepare: net_server,
     },
 ];
-
-// ---- Where they are ----
-
-fn directories() -> Vec<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(system).collect()
-}
-
-fn find(names: &[&str]) -> Result<PathBuf, String> {
-    let found = directories().into_iter().find_map(|directory| {
-        let mut paths = names.iter().map(|name| directory.join(name));
-        paths.find(|path| path.is_file())
-    });
-    found.ok_or_else(|| format!("no {}", names[0]))
-}
-
-/// The name has the version in it on some systems.
-fn find_php() -> Result<PathBuf, String> {
-    let files = directories()
-        .into_iter()
-        .filter_map(|directory| fs::read_dir(directory).ok());
-    let mut found = files.flatten().flatten().map(|file| file.path());
-    let is_php = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("php-fpm") && path.is_file()
-    };
-    found.find(is_php).ok_or_else(|| "no php-fpm".to_owned())
-}
-
-fn apache_modules() -> Result<PathBuf, String> {
-    let places = [
-        "/usr/lib/apache2/modules",
-        "/usr/lib64/httpd/modules",
-        "/usr/lib/httpd/modules",
-        "/usr/lib/apache2",
-    ];
-    let mut paths = places.iter().map(PathBuf::from);
-    let found = paths.find(|path| path.join("mod_mpm_prefork.so").is_file());
-    found.ok_or_else(|| "no prefork MPM".to_owned())
-}
-
-fn find_net_server() -> Result<Vec<PathBuf>, String> {
-    perl_with("Net::Server::PreFork").map(|perl| vec![perl])
-}
-
-fn find_plack() -> Result<Vec<PathBuf>, String> {
-    let own = env::current_exe().map_err(|error| error.to_string())?;
-    Ok(vec![own, perl_with("Plack")?])
-}
-
-fn perl_with(module: &str) -> Result<PathBuf, String> {
-    let perl = find(&["perl"])?;
-    let has = Command::new(&perl)
-        .args([&format!("-M{module}"), "-e", "1"])
-        .stderr(Stdio::null())
-        .status();
-    match has {
-        Ok(status) if status.success() => Ok(perl),
-        _ => Err(format!("no {module}")),
-    }
-}
-
-/// The user and group that they run as; `None` if there is no choice.
-fn somebody() -> Option<(String, String)> {
-    if !Uid::effective().is_root() {
-        return None;
-    }
-    let user = ["www-data", "nobody"]
-        .iter()
-        .find_map(|name| User::from_name(name).ok().flatten())?;
-    let group = Group::from_gid(user.gid).ok().flatten()?;
-    Some((user.name, group.name))
-}
 
 // ---- How they are configured ----
 

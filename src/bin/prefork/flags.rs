@@ -191,13 +191,13 @@ fn refuse_useless<T: AcceptsFlags>(settings: &Settings) -> Result<(), CliError> 
     }
 }
 
-/// Whether its value is another than if nobody had set it.
+/// Whether its value is another than if it had not been set.
 fn is_set(entry: &Setting) -> bool {
     let value = entry.value();
     value != "none" && value != entry.key().default()
 }
 
-/// The entry of a key, if somebody has given it a value.
+/// The entry of a key, if it was given a value.
 pub(crate) fn given<'a>(settings: &'a Settings, name: &str) -> Option<&'a Setting> {
     settings.entry(name).filter(|entry| is_set(entry))
 }

@@ -9,6 +9,7 @@ mod exit;
 mod fetch;
 mod flags;
 mod help;
+mod kept;
 mod misplaced;
 mod progress;
 mod reload;

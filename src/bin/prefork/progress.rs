@@ -24,7 +24,7 @@ impl Observer for ProgressNotes {
     }
 }
 
-/// Who has a connection for less is about to answer, and nobody notices that a stop has waited.
+/// A child that has a connection for less is about to answer, and the wait of a stop is not noticed.
 const NOTICED: Duration = Duration::from_millis(500);
 
 /// How many have had a connection in hand for some time. They have been told to stop by now, so none is

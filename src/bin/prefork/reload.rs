@@ -2,7 +2,7 @@
 //! change while the server runs is applied, and what cannot is named. If the new children fail,
 //! what was in force before is put back. Replaces no child itself.
 
-use crate::{exit::CliError, progress::say, serve::Job};
+use crate::{exit::CliError, kept, progress::say, serve::Job};
 use prefork_server::{
     ChildServer, Comm, Config, Error, ExecServer, InetdServer, Monitor, PreForkHooks, TakesEffect,
     defaults,
@@ -58,6 +58,7 @@ pub(crate) fn reloading<S: Reloadable>(
         job,
         before: None,
         is_reading: false,
+        has_started: false,
         read,
         next,
     };
@@ -74,6 +75,8 @@ pub(crate) struct ReloadHooks<'a, S> {
     before: Option<PreviousSettings>,
     /// True from the start of a reload until all that it needs was read.
     is_reading: bool,
+    /// True in a parent that takes over from one that was killed, before it is told what that one had.
+    has_started: bool,
     read: ReadSettings<'a>,
     next: NextProgram<S>,
 }
@@ -85,6 +88,31 @@ struct PreviousSettings {
 }
 
 impl<S: Reloadable> PreForkHooks for ReloadHooks<'_, S> {
+    fn handler_start(
+        &mut self,
+        monitor: &mut Monitor,
+        server: &mut dyn ChildServer,
+    ) -> io::Result<()> {
+        self.has_started = true;
+        defaults::handler_start(self, monitor, server)
+    }
+
+    /// What is in force; while a reload goes on, what was before it.
+    fn save(&mut self, monitor: &mut Monitor) -> Vec<u8> {
+        let before = self.before.as_ref().filter(|_| monitor.is_reloading());
+        kept::bytes(before.map_or(&self.job, |before| &before.job))
+    }
+
+    /// The program of an upgrade has read its own settings. A parent that takes over has those of the
+    /// start, and reads the file after this if a reload has done so.
+    fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
+        if self.has_started {
+            let job = kept::job(saved)?;
+            self.run_next(job);
+        }
+        Ok(())
+    }
+
     fn handler_reload(
         &mut self,
         monitor: &mut Monitor,

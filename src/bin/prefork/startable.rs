@@ -67,7 +67,7 @@ fn directories(settings: &Settings) -> Vec<String> {
     let of_children = children_directories(settings);
     let files = FILES.into_iter().filter_map(|key| given(settings, key));
     let files = files.map(|entry| (entry, entry.value()));
-    let sockets = addresses(settings).map(|(entry, address)| (entry, address.to_owned()));
+    let sockets = addresses(settings);
     let parents = files
         .chain(sockets)
         .filter_map(|(entry, path)| Some((entry, parent(&path)?)));
@@ -105,18 +105,52 @@ fn parent(path: &str) -> Option<PathBuf> {
 }
 
 /// Where it would listen, without options.
-fn addresses(settings: &Settings) -> impl Iterator<Item = (&Setting, &str)> {
+fn addresses(settings: &Settings) -> impl Iterator<Item = (&Setting, String)> {
     let listen = given(settings, "listen").into_iter();
     let all = listen.flat_map(|entry| entry.texts().iter().map(move |text| (entry, text)));
-    all.map(|(entry, text)| (entry, text.split(',').next().unwrap_or("").trim()))
+    all.map(|(entry, text)| (entry, without_options(text)))
+}
+
+/// What is before the first comma that has no backslash before it.
+fn without_options(text: &str) -> String {
+    let mut address = String::new();
+    for part in text.split_inclusive(',') {
+        match part.strip_suffix("\\,") {
+            Some(part) => address.extend([part, ","]),
+            None => {
+                address.push_str(part.trim_end_matches(','));
+                break;
+            }
+        }
+    }
+    address.trim().to_owned()
 }
 
 /// Addresses that stand there twice, where the system chooses no port.
 fn twice(settings: &Settings) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let again = addresses(settings)
-        .filter(|(_, address)| !address.ends_with(":0") && !seen.insert(*address));
+        .filter(|(_, address)| !address.ends_with(":0") && !seen.insert(address.clone()));
     again
         .map(|(entry, address)| line(entry, &format!("{address} is there twice")))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_no_part_of_an_address() {
+        for (text, address) in [
+            (":80", ":80"),
+            (" :80 ,name=x", ":80"),
+            (r"/run/a\,b,mode=600", "/run/a,b"),
+            (r"/run/a\,", "/run/a,"),
+            ("/run/a\\", "/run/a\\"),
+            ("", ""),
+        ] {
+            assert_eq!(without_options(text), address);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! How many connections in a row a child has found queued, and how that changes its next attempt
 //! and its next wait. Decides; reads no socket and no clock.
 
+use super::{Attempt, Wakeups};
 use std::time::Duration;
 
 /// Connections that were found queued, one after the other, without a wait in between.
@@ -32,7 +33,7 @@ impl BacklogStreak {
         }
     }
 
-    /// Whether a child that was not woken polls the listener before it calls accept(2).
+    /// How a child that was not woken tries to accept.
     ///
     /// An accept(2) that finds nothing costs ten times as much as a poll: it makes a socket and a
     /// file before it looks at the queue.
@@ -40,21 +41,29 @@ impl BacklogStreak {
     /// On a blocking listener, an accept(2) that finds nothing blocks behind the idle children, and
     /// the parent believes for that time that the child is busy. The child sees that by the time
     /// that passed, and polls again before its next attempt.
-    pub(super) fn looks_first(&self) -> bool {
-        self.length < Self::LIKELY || self.blocks && self.slow
+    pub(super) fn attempt(&self) -> Attempt {
+        if self.length < Self::LIKELY || self.blocks && self.slow {
+            Attempt::PollFirst
+        } else {
+            Attempt::Direct
+        }
     }
 
-    /// Notes an attempt to accept, of a child that was `woken` or not.
-    ///
-    /// True if the child should now leave the wake-ups for connections to other children.
-    pub(super) fn tried(&mut self, found: bool, woken: bool) -> bool {
-        self.ended = !found && self.length >= Self::LIKELY;
-        self.length = if found && !woken {
-            self.length.saturating_add(1)
+    /// Notes that a connection was queued. Where more are likely, they are to wake other children.
+    pub(super) fn found(&mut self) -> Wakeups {
+        self.ended = false;
+        self.length = self.length.saturating_add(1);
+        if self.length == Self::LIKELY {
+            Wakeups::LeftToOthers
         } else {
-            0
-        };
-        self.length == Self::LIKELY
+            Wakeups::Wanted
+        }
+    }
+
+    /// Notes that none was queued.
+    pub(super) fn found_nothing(&mut self) {
+        self.ended = self.length >= Self::LIKELY;
+        self.length = 0;
     }
 
     /// Notes how long accepting and serving a connection took, if that is known.
@@ -62,7 +71,7 @@ impl BacklogStreak {
         self.slow = time.is_some_and(|time| time >= Self::A_WAIT);
     }
 
-    /// Starts again, because the child has waited.
+    /// Starts again, because the child has waited or was woken.
     pub(super) fn forget(&mut self) {
         self.length = 0;
         self.ended = false;
@@ -91,8 +100,8 @@ mod tests {
     fn found(streak: &mut BacklogStreak, count: u32, took: Option<Duration>) -> u32 {
         let mut looks = 0;
         for _ in 0..count {
-            looks += u32::from(streak.looks_first());
-            streak.tried(true, false);
+            looks += u32::from(streak.attempt() == Attempt::PollFirst);
+            let _ = streak.found();
             streak.took(took);
         }
         looks
@@ -123,7 +132,7 @@ mod tests {
         for took in [FAST, SLOW] {
             let mut streak = BacklogStreak::new(true);
             for number in 1..=100 {
-                let leaves = streak.tried(true, false);
+                let leaves = streak.found() == Wakeups::LeftToOthers;
                 assert_eq!(leaves, number == BacklogStreak::LIKELY);
                 streak.took(took);
             }
@@ -134,12 +143,10 @@ mod tests {
     fn a_wake_up_or_a_wait_starts_a_new_streak() {
         let mut streak = BacklogStreak::new(true);
         found(&mut streak, 100, FAST);
-        streak.tried(true, true);
-        let likely = BacklogStreak::LIKELY;
-        assert_eq!(found(&mut streak, 100, FAST), likely, "woken");
         streak.forget();
-        assert_eq!(found(&mut streak, 100, FAST), likely, "waited");
-        streak.tried(false, false);
+        let likely = BacklogStreak::LIKELY;
+        assert_eq!(found(&mut streak, 100, FAST), likely, "woken, or waited");
+        streak.found_nothing();
         assert_eq!(found(&mut streak, 100, FAST), likely, "in vain");
     }
 
@@ -149,13 +156,13 @@ mod tests {
             let mut streak = BacklogStreak::new(blocks);
             found(&mut streak, count, SLOW);
             assert!(!streak.take_end(), "not yet");
-            streak.tried(false, false);
+            streak.found_nothing();
             assert_eq!(streak.take_end(), told, "{count}, {blocks}");
             assert!(!streak.take_end());
         }
         let mut streak = BacklogStreak::new(true);
         found(&mut streak, 8, FAST);
-        streak.tried(false, false);
+        streak.found_nothing();
         streak.forget();
         assert!(!streak.take_end(), "it has waited since");
     }

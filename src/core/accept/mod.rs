@@ -38,6 +38,24 @@ pub(crate) struct AcceptConfig {
     pub(crate) coalesces: bool,
 }
 
+/// How a child tries to accept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Attempt {
+    /// By accept(2) at once.
+    Direct,
+    /// By a poll, and by accept(2) if a connection is queued.
+    PollFirst,
+}
+
+/// Which children are woken for later connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wakeups {
+    /// This one as well.
+    Wanted,
+    /// Only others, until this one waits again.
+    LeftToOthers,
+}
+
 /// What the child is to do next.
 ///
 /// The caller answers each action with one of the observations that it names.
@@ -52,10 +70,10 @@ pub(crate) enum Action {
     /// Try each listener, beginning with the one after the listener that served last:
     /// [`Observation::Found`] or [`Observation::NothingQueued`].
     Accept {
-        /// Check whether a connection is queued before each attempt.
-        look_first: bool,
-        /// First leave the wake-ups for later connections to other children.
-        leave_wakeups: bool,
+        /// How to try each of them.
+        attempt: Attempt,
+        /// Settled before the attempts.
+        wakeups: Wakeups,
     },
     /// Say NOT_BUSY and wait in accept(2) on the only listener: [`Observation::WaitedInAccept`].
     WaitInAccept,
@@ -65,8 +83,8 @@ pub(crate) enum Action {
     /// [`Observation::ServedLast`], or [`Observation::Skipped`] for one that is
     /// [refused](refusal::Refusal), without a word.
     Serve {
-        /// Leave the wake-ups for later connections to other children.
-        leave_wakeups: bool,
+        /// Settled before the service.
+        wakeups: Wakeups,
         /// First check whether the client has gone; if so, send no word and skip the connection.
         ///
         /// Where connections take long, clients give up while they are queued. Where connections
@@ -77,7 +95,7 @@ pub(crate) enum Action {
     /// child for a connection, and in a shutdown no other child takes it.
     Drain {
         /// As in [`Action::Accept`].
-        look_first: bool,
+        attempt: Attempt,
     },
     /// Leave: `max_requests` is reached, or the child was told to stop and nothing is queued.
     Leave,
@@ -152,16 +170,32 @@ impl Approach {
 enum LoopState {
     CheckingIn(Approach),
     Accepting(Approach),
-    /// `in_turn` if children take turns; otherwise a long streak has ended.
-    WaitingInAccept {
-        in_turn: bool,
-    },
+    WaitingInAccept(AcceptWait),
     WaitingInEpoll,
     /// With the approach for the next connection.
     Serving(Approach),
     /// The child was told to stop and serves the connections that are queued.
     Draining,
     Leaving,
+}
+
+/// Why a child waits in accept(2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum AcceptWait {
+    /// Children take turns.
+    InTurn,
+    /// A long streak has ended.
+    AfterStreak,
+}
+
+impl AcceptWait {
+    /// How to look for the connection after a wait that took so long.
+    fn next(self, took: Option<Duration>) -> Approach {
+        match self {
+            Self::InTurn if was_a_wait(took) => Approach::Wait,
+            _ => Approach::Try,
+        }
+    }
 }
 
 /// How long the last connection took, as an estimate for the next; zero if unknown.
@@ -220,14 +254,14 @@ impl AcceptMachine {
             (LoopState::CheckingIn(_), Saw::ToldToStop) => self.drain(),
             (LoopState::CheckingIn(_), Saw::ToldLongAgo) if self.has_drained => self.leave(),
             (LoopState::CheckingIn(_), Saw::ToldLongAgo) => self.drain(),
-            (LoopState::Draining, Saw::Found) => self.serve(Approach::Try, true),
+            (LoopState::Draining, Saw::Found) => self.serve(Approach::Try, Wakeups::LeftToOthers),
             (LoopState::Draining, Saw::NothingQueued) => self.leave(),
             (LoopState::CheckingIn(Approach::Never), Saw::GoOn) => self.leave(),
             (LoopState::CheckingIn(approach), Saw::GoOn) => self.approach(approach),
             (LoopState::Accepting(approach), Saw::Found) => self.found(approach),
-            (LoopState::Accepting(approach), Saw::NothingQueued) => self.nothing_queued(approach),
-            (LoopState::WaitingInAccept { in_turn }, Saw::WaitedInAccept { found, took }) => {
-                self.waited_in_accept(in_turn, found, took)
+            (LoopState::Accepting(_), Saw::NothingQueued) => self.nothing_queued(),
+            (LoopState::WaitingInAccept(wait), Saw::WaitedInAccept { found, took }) => {
+                self.waited_in_accept(wait.next(took), found)
             }
             (LoopState::WaitingInEpoll, Saw::Woken { after }) => self.woken(after),
             (LoopState::Serving(next), Saw::Served { took, number }) => {
@@ -255,7 +289,11 @@ impl AcceptMachine {
         self.state = LoopState::Draining;
         self.has_drained = true;
         Action::Drain {
-            look_first: self.config.blocks,
+            attempt: if self.config.blocks {
+                Attempt::PollFirst
+            } else {
+                Attempt::Direct
+            },
         }
     }
 
@@ -265,42 +303,48 @@ impl AcceptMachine {
             return self.wait();
         }
         self.state = LoopState::Accepting(approach);
-        Action::Accept {
-            look_first: !approach.is_woken() && self.streak.looks_first(),
-            // The kernel wakes a child that stays in its epoll before the children that take turns.
-            leave_wakeups: approach.is_woken() && self.mode.is_in_accept(),
-        }
+        let (attempt, wakeups) = if approach.is_woken() {
+            (Attempt::Direct, self.mode.wakeups())
+        } else {
+            (self.streak.attempt(), Wakeups::Wanted)
+        };
+        Action::Accept { attempt, wakeups }
     }
 
     fn found(&mut self, approach: Approach) -> Action {
-        let leave_wakeups = self.streak.tried(true, approach.is_woken());
-        self.serve(approach.next(), leave_wakeups)
+        let wakeups = if approach.is_woken() {
+            self.streak.forget();
+            Wakeups::Wanted
+        } else {
+            self.streak.found()
+        };
+        self.serve(approach.next(), wakeups)
     }
 
-    fn nothing_queued(&mut self, approach: Approach) -> Action {
-        self.streak.tried(false, approach.is_woken());
+    fn nothing_queued(&mut self) -> Action {
+        self.streak.found_nothing();
         self.wait()
     }
 
     fn wait(&mut self) -> Action {
-        let in_turn = self.mode.is_in_accept();
-        if in_turn || self.streak.take_end() {
-            self.state = LoopState::WaitingInAccept { in_turn };
-            Action::WaitInAccept
+        if self.mode.is_in_accept() {
+            self.wait_in_accept(AcceptWait::InTurn)
+        } else if self.streak.take_end() {
+            self.wait_in_accept(AcceptWait::AfterStreak)
         } else {
             self.state = LoopState::WaitingInEpoll;
             Action::WaitInEpoll
         }
     }
 
-    fn waited_in_accept(&mut self, in_turn: bool, found: bool, took: Option<Duration>) -> Action {
-        let next = if in_turn && was_a_wait(took) {
-            Approach::Wait
-        } else {
-            Approach::Try
-        };
+    fn wait_in_accept(&mut self, wait: AcceptWait) -> Action {
+        self.state = LoopState::WaitingInAccept(wait);
+        Action::WaitInAccept
+    }
+
+    fn waited_in_accept(&mut self, next: Approach, found: bool) -> Action {
         if found {
-            return self.serve(next, false);
+            return self.serve(next, Wakeups::Wanted);
         }
         self.mode.ended_empty();
         self.check_in(next)
@@ -317,10 +361,14 @@ impl AcceptMachine {
         })
     }
 
-    fn serve(&mut self, next: Approach, leave_wakeups: bool) -> Action {
+    fn serve(&mut self, next: Approach, wakeups: Wakeups) -> Action {
         self.state = LoopState::Serving(next);
         Action::Serve {
-            leave_wakeups: leave_wakeups || self.last.is_long(),
+            wakeups: if self.last.is_long() {
+                Wakeups::LeftToOthers
+            } else {
+                wakeups
+            },
             look_first: self.last.may_be_slow(),
         }
     }

@@ -11,7 +11,9 @@
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum AcceptOrder {
-    /// About the oldest idle child; a child that was busy for long goes behind the others.
+    /// About the oldest idle child.
+    ///
+    /// A child that was busy for long goes behind the others.
     ///
     /// Under a light load one child does all the work, with warm caches. Each child waits in an
     /// epoll of its own. A child that has served a long queue first waits briefly in accept(2).

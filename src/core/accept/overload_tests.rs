@@ -218,7 +218,7 @@ fn the_simulation_agrees_with_what_was_measured() {
     }
 }
 
-/// Those who serve then find nobody who is too old, and their clients have waited for less.
+/// Those who serve then find no client that is too old, and their clients have waited for less.
 #[test]
 fn a_reserved_child_leaves_the_others_nobody_to_refuse() {
     let limits = AgeLimits::new(Duration::from_millis(400), None);

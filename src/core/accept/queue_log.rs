@@ -143,7 +143,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and is taken when, between two looks and during a look: nobody is said to
+        /// Whatever comes and is taken when, between two looks and during a look: no client is said to
         /// have waited for longer than it has, and who has been there at a look is not said to be
         /// younger than that.
         #[test]

@@ -6,9 +6,10 @@ use std::{fmt, ops::Index};
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The client had reset the connection while it was queued, as far as the child has looked: it
-    /// does where a service may be wasted on it, and before an answer to one that is
-    /// [too old](Self::TooOld).
+    /// The client had reset the connection while it was queued.
+    ///
+    /// The child looks only where a service may be wasted on it, and before an answer to one that
+    /// is [too old](Self::TooOld).
     Gone,
     /// It was queued for too long: see
     /// [`max_queue_age`](crate::servers::StreamServer::max_queue_age).

@@ -97,7 +97,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, and whatever the others take: the reserved child takes nobody that has
+        /// Whatever comes, and whatever the others take: the reserved child takes no client that has
         /// waited for less than three quarters of twice the target.
         #[test]
         fn nobody_is_taken_too_soon(

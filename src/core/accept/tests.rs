@@ -1,9 +1,11 @@
-//! The accept loop without a socket: all short histories, long random histories against a model of
-//! the kernel, and single cases.
+//! The accept loop without a socket: single cases. All short histories are in `rules`, long random ones
+//! in `backlog`.
 
+mod backlog;
+mod rules;
+
+use self::backlog::Backlog;
 use super::*;
-use proptest::prelude::*;
-use std::collections::VecDeque;
 
 const MOMENT: Duration = Duration::from_micros(10);
 const WAIT: Duration = BacklogStreak::A_WAIT;
@@ -38,249 +40,6 @@ fn configs() -> Vec<AcceptConfig> {
     configs
 }
 
-/// Every answer that an action can get.
-fn answers(action: Action, rules: &Rules) -> Vec<Observation> {
-    let times = [None, Some(MOMENT), Some(WAIT), Some(BRIEFLY)];
-    match action {
-        Action::CheckIn { .. } => {
-            let go_on = (!rules.has_drained).then_some(Observation::GoOn);
-            let told = [Observation::ToldToStop, Observation::ToldLongAgo];
-            go_on.into_iter().chain(told).collect()
-        }
-        Action::Accept { .. } | Action::Drain { .. } => {
-            vec![Observation::Found, Observation::NothingQueued]
-        }
-        Action::WaitInAccept => {
-            let waited = |found| times.map(|took| Observation::WaitedInAccept { found, took });
-            [waited(true), waited(false)].concat()
-        }
-        Action::WaitInEpoll => {
-            let mut all = times.map(|after| Observation::Woken { after }).to_vec();
-            all.push(Observation::NotWoken);
-            all
-        }
-        Action::Serve { .. } => {
-            let mut all = [None, Some(MOMENT), Some(LastConnection::TRYING)]
-                .map(|took| Observation::Served {
-                    took,
-                    number: rules.served + 1,
-                })
-                .to_vec();
-            all.push(Observation::ServedLast);
-            all.push(Observation::Skipped);
-            all
-        }
-        Action::Leave => Vec::new(),
-    }
-}
-
-/// The rules by which no connection is left behind, for one step of any history.
-#[derive(Clone, Debug)]
-struct Rules {
-    config: AcceptConfig,
-    served: u64,
-    /// The child was woken for a connection and has not tried to accept since.
-    owes_an_attempt: bool,
-    /// It has found nothing since it last served, or it had to wait for the connection that it
-    /// served last.
-    may_wait: bool,
-    /// It was told to stop and has tried each listener since.
-    has_drained: bool,
-}
-
-impl Rules {
-    fn new(config: AcceptConfig) -> Self {
-        Self {
-            config,
-            served: 0,
-            owes_an_attempt: false,
-            may_wait: false,
-            has_drained: false,
-        }
-    }
-
-    fn saw(&mut self, seen: Observation) {
-        match seen {
-            Observation::Woken { after } => {
-                self.owes_an_attempt = true;
-                self.may_wait = was_a_wait(after);
-            }
-            Observation::NotWoken => self.may_wait = false,
-            Observation::NothingQueued => self.may_wait = true,
-            Observation::WaitedInAccept { took, .. } => self.may_wait = was_a_wait(took),
-            Observation::Served { .. } | Observation::ServedLast => self.served += 1,
-            Observation::Skipped
-            | Observation::Found
-            | Observation::GoOn
-            | Observation::ToldToStop
-            | Observation::ToldLongAgo => {}
-        }
-    }
-
-    fn at_limit(&self) -> bool {
-        let limit = self.config.max_requests;
-        limit != 0 && self.served >= limit
-    }
-
-    /// A child leaves when its limit is reached, when it has asked to, or when it was told to stop
-    /// and has then tried each listener and found nothing, unless that takes too long.
-    fn check_end(&mut self, seen: Observation, action: Action) {
-        let leaves = match seen {
-            Observation::ServedLast => true,
-            Observation::GoOn => self.at_limit(),
-            Observation::NothingQueued | Observation::ToldLongAgo => self.has_drained,
-            _ => false,
-        };
-        assert_eq!(action == Action::Leave, leaves);
-        let told = matches!(seen, Observation::ToldToStop | Observation::ToldLongAgo);
-        let drains = matches!(action, Action::Drain { .. });
-        assert_eq!(drains, told && !leaves);
-        self.has_drained |= drains;
-    }
-
-    fn check(&mut self, seen: Observation, action: Action) {
-        self.check_end(seen, action);
-        let has_one = match seen {
-            Observation::Found => true,
-            Observation::WaitedInAccept { found, .. } => found,
-            _ => false,
-        };
-        assert_eq!(matches!(action, Action::Serve { .. }), has_one);
-        match action {
-            Action::Accept { look_first, .. } => {
-                assert!(!(look_first && self.owes_an_attempt), "it was woken");
-                self.owes_an_attempt = false;
-            }
-            Action::WaitInAccept => {
-                assert!(self.config.blocks, "it would not wait");
-                self.check_wait();
-            }
-            Action::WaitInEpoll => self.check_wait(),
-            Action::CheckIn { say_not_busy } => {
-                let served = matches!(seen, Observation::Served { .. });
-                let goes_on = served && !self.at_limit();
-                assert_eq!(say_not_busy, goes_on && !self.config.coalesces);
-            }
-            Action::Drain { look_first } => {
-                assert_eq!(look_first, self.config.blocks, "it would wait");
-                self.owes_an_attempt = false;
-            }
-            Action::Serve { .. } | Action::Leave => {}
-        }
-    }
-
-    fn check_wait(&self) {
-        assert!(!self.has_drained, "it was told to stop");
-        assert!(!self.owes_an_attempt, "a wake-up is lost");
-        assert!(self.may_wait, "something may be queued");
-    }
-}
-
-fn explore(history: &[Observation], config: AcceptConfig, depth: u32) -> u64 {
-    let mut machine = AcceptMachine::new(config);
-    let mut rules = Rules::new(config);
-    let mut action = CHECK_IN;
-    for &seen in history {
-        action = machine.step(seen);
-        rules.saw(seen);
-        rules.check(seen, action);
-    }
-    if depth == 0 {
-        return 1;
-    }
-    let mut count = 1;
-    for seen in answers(action, &rules) {
-        let longer = [history, &[seen]].concat();
-        count += explore(&longer, config, depth - 1);
-    }
-    count
-}
-
-#[test]
-fn every_short_history_keeps_the_rules() {
-    let histories: u64 = configs()
-        .into_iter()
-        .map(|config| explore(&[], config, 11))
-        .sum();
-    assert!(histories > 20_000, "only {histories} were tried");
-}
-
-/// A listener and the clients that connect to it. A connection stays queued until this child or a
-/// sibling takes it.
-#[derive(Debug, Default)]
-struct Backlog {
-    queue: VecDeque<u32>,
-    taken: Vec<u32>,
-    in_hand: Option<u32>,
-}
-
-impl Backlog {
-    /// How the kernel answers an action; `spent` is what the clock says that it took.
-    fn answer(&mut self, action: Action, spent: Option<Duration>) -> Observation {
-        match action {
-            Action::CheckIn { .. } => Observation::GoOn,
-            Action::Accept { .. } | Action::Drain { .. } if self.take() => Observation::Found,
-            Action::Accept { .. } | Action::Drain { .. } => Observation::NothingQueued,
-            Action::WaitInAccept => Observation::WaitedInAccept {
-                found: self.take(),
-                took: spent,
-            },
-            Action::WaitInEpoll if self.queue.is_empty() => Observation::NotWoken,
-            Action::WaitInEpoll => Observation::Woken { after: spent },
-            Action::Serve { .. } => {
-                self.taken.extend(self.in_hand.take());
-                Observation::Served {
-                    took: spent,
-                    number: self.taken.len() as u64,
-                }
-            }
-            Action::Leave => Observation::ToldToStop,
-        }
-    }
-
-    fn take(&mut self) -> bool {
-        self.in_hand = self.queue.pop_front();
-        self.in_hand.is_some()
-    }
-}
-
-proptest! {
-    /// A queued connection is served within a few steps, in order and once, whenever clients come
-    /// and however long each step takes.
-    #[test]
-    fn what_is_queued_is_served_soon_and_in_order(
-        config in proptest::sample::select(configs()),
-        turns in proptest::collection::vec((0u32..12, 0u8..5, any::<bool>()), 1..300),
-    ) {
-        let config = AcceptConfig { max_requests: 0, ..config };
-        let mut machine = AcceptMachine::new(config);
-        let mut world = Backlog::default();
-        let (mut rules, mut action) = (Rules::new(config), CHECK_IN);
-        let (mut last, mut stolen, mut since) = (0, 0, 0);
-        for (arrivals, time, steal) in turns {
-            // Mostly no client comes; sometimes many do.
-            if arrivals > 8 {
-                world.queue.extend(last..last + arrivals);
-                last += arrivals;
-            }
-            if steal && arrivals == 0 {
-                stolen += u32::from(world.queue.pop_front().is_some());
-            }
-            let spent = [None, Some(MOMENT), Some(WAIT), Some(LONG), Some(BRIEFLY)];
-            let waiting = !world.queue.is_empty();
-            let seen = world.answer(action, spent[usize::from(time)]);
-            action = machine.step(seen);
-            rules.saw(seen);
-            rules.check(seen, action);
-            since = if waiting && world.in_hand.is_none() { since + 1 } else { 0 };
-            prop_assert!(since <= 6, "{since} steps, and {action:?} is next");
-        }
-        prop_assert!(world.taken.is_sorted());
-        let left = world.queue.len() + usize::from(world.in_hand.is_some());
-        prop_assert_eq!(world.taken.len() + left + stolen as usize, last as usize);
-    }
-}
-
 /// Runs the machine through `observations` and returns the action that follows each.
 fn run(machine: &mut AcceptMachine, seen: &[Observation]) -> Vec<Action> {
     seen.iter().map(|&seen| machine.step(seen)).collect()
@@ -301,8 +60,8 @@ fn a_new_child_tries_before_it_waits() {
         &[Observation::GoOn, Observation::NothingQueued],
     );
     let accept = Action::Accept {
-        look_first: true,
-        leave_wakeups: false,
+        attempt: Attempt::PollFirst,
+        wakeups: Wakeups::Wanted,
     };
     assert_eq!(actions, [accept, Action::WaitInEpoll]);
 }
@@ -326,7 +85,10 @@ fn a_child_that_waited_for_a_connection_waits_for_the_next_without_an_attempt() 
 
 #[test]
 fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
-    for (took, leaves) in [(LONG, true), (LONG - MOMENT, false)] {
+    for (took, wakeups) in [
+        (LONG, Wakeups::LeftToOthers),
+        (LONG - MOMENT, Wakeups::Wanted),
+    ] {
         let mut machine = AcceptMachine::new(config(false, false));
         let seen = [
             Observation::GoOn,
@@ -337,7 +99,7 @@ fn a_child_leaves_the_wakeups_when_its_connections_are_long() {
         run(&mut machine, &seen);
         let next = machine.step(Observation::Found);
         let expected = Action::Serve {
-            leave_wakeups: leaves,
+            wakeups,
             look_first: false,
         };
         assert_eq!(next, expected);
@@ -469,7 +231,12 @@ fn an_answer_to_another_question_begins_a_new_pass() {
 fn a_child_that_leaves_does_nothing_else() {
     let mut machine = AcceptMachine::new(config(true, false));
     let last = machine.step(Observation::ToldToStop);
-    assert_eq!(last, Action::Drain { look_first: true });
+    assert_eq!(
+        last,
+        Action::Drain {
+            attempt: Attempt::PollFirst
+        }
+    );
     assert_eq!(machine.step(Observation::NothingQueued), Action::Leave);
     assert_eq!(machine.step(Observation::GoOn), Action::Leave);
 }

@@ -1,5 +1,6 @@
 //! Where an idle child waits: in an epoll, or in accept(2) itself. Decides; waits for nothing.
 
+use super::Wakeups;
 use std::time::Duration;
 
 /// Where an idle child makes its next wait.
@@ -32,6 +33,16 @@ impl WaitMode {
 
     pub(super) fn is_in_accept(self) -> bool {
         self == Self::Accept
+    }
+
+    /// Who is to be woken for the connections after one for which this child was woken: the kernel wakes
+    /// a child that stays in its epoll before the children that take turns.
+    pub(super) fn wakeups(self) -> Wakeups {
+        if self.is_in_accept() {
+            Wakeups::LeftToOthers
+        } else {
+            Wakeups::Wanted
+        }
     }
 
     /// A wait in the epoll has ended with a wake-up for a connection.

@@ -46,7 +46,7 @@ pub(crate) const ENTRY_AT: usize = 0;
 pub(crate) const REQUESTS_AT: usize = 1;
 /// Since when it has the connection in hand.
 pub(crate) const SINCE_AT: usize = 2;
-/// Until when it has asked to be left in peace.
+/// Until when it has asked not to be judged.
 pub(crate) const EXTENDED_AT: usize = 3;
 /// How long the last connection was queued.
 pub(crate) const QUEUED_AT: usize = 4;

@@ -5,7 +5,7 @@ use super::{LINE, PEER_WORDS, TEXT_BYTES, TEXT_WORDS, peer};
 use crate::core::{board::layout, time::Time, time_limits::InHand, wire::BoardEntry};
 use std::{fmt, net::SocketAddr, time::Duration};
 
-/// No child was queued for longer, or is left in peace for longer, than this.
+/// No child was queued for longer, or has more time for a connection, than this.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The first line of a slot.
@@ -161,7 +161,7 @@ mod tests {
         assert!(notes.due);
     }
 
-    /// A connection does not begin in the future, and nobody is left in peace forever.
+    /// A connection does not begin in the future, and no child is spared without limit.
     #[test]
     fn values_out_of_range_are_brought_into_it() {
         let notes = SlotNotes::new(&[u64::MAX; LINE], at(5));

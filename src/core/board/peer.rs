@@ -55,7 +55,7 @@ mod tests {
     }
 
     proptest! {
-        /// Numbers that nobody has encoded make an address or none, and that address comes back.
+        /// Numbers that were not encoded here make an address or none, and that address comes back.
         #[test]
         fn any_numbers_can_be_read(head: u64, high: u64, low: u64, kind in 0..8_u64) {
             let found = decode([head & !0xffff | kind, high, low]);

@@ -20,8 +20,9 @@ pub enum Cause {
     Closed,
     /// Reading its output had failed, or the parent had no descriptors left for it.
     Faulty,
-    /// It was told to stop after its successor was ready: it had reached a limit, or a hook or the
-    /// child itself wanted it replaced.
+    /// It was told to stop after its successor was ready.
+    ///
+    /// It had reached a limit, or a hook or the child itself wanted it replaced.
     Recycled,
     /// It was told to stop in a reload.
     Reloaded,
@@ -29,7 +30,7 @@ pub enum Cause {
     Shutdown,
     /// A hook had told it to stop or sent it a signal that ends processes.
     Asked,
-    /// It ended by itself within a second of its fork, before it had taken a connection.
+    /// It ended by itself within a second of its fork, without a connection.
     FailedStart,
     /// It ended by itself with exit code 0, as at `max_requests`.
     Finished,
@@ -42,14 +43,14 @@ pub enum Cause {
     Killed,
     /// It was told to stop because a connection took longer than `busy_timeout`.
     Overtime,
-    /// It was told to stop because it had said neither BUSY nor NOT_BUSY within `start_timeout`.
+    /// It had said neither BUSY nor NOT_BUSY within `start_timeout`, and was stopped.
     StartTimeout,
     /// The kernel ended it for lack of memory.
     ///
     /// It got a SIGKILL that the parent had not sent, and its control group or the kernel's log
     /// tells of such an end. Where neither can be read, the cause is [`Killed`](Self::Killed).
     OutOfMemory,
-    /// Other code in the program has collected its status, so how it ended is not known.
+    /// Other code in the program has collected its status: how it ended is unknown.
     Lost,
 }
 
@@ -101,7 +102,9 @@ impl From<Option<WaitStatus>> for Collected {
     }
 }
 
-/// How a child ended, and what is known of its life: handed to `server_exited` and to observers.
+/// How a child ended, and what is known of its life.
+///
+/// It is handed to `server_exited` and to observers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Death {
     pub(crate) status: Option<WaitStatus>,
@@ -184,8 +187,10 @@ impl Death {
         self.age
     }
 
-    /// How many connections it has taken: [`Child::requests`](crate::Child::requests), unless no child
-    /// can be that fast; then the number of its BUSY words.
+    /// How many connections it has taken.
+    ///
+    /// That is [`Child::requests`](crate::Child::requests), unless no child can be that fast; then
+    /// it is the number of its BUSY words.
     pub fn connections(&self) -> u64 {
         self.connections
     }
@@ -197,7 +202,9 @@ impl Death {
         self.in_hand_for
     }
 
-    /// Where it stood when the parent sent it SIGKILL; `None` if the parent has sent none.
+    /// Where it stood when the parent sent it SIGKILL.
+    ///
+    /// `None` if the parent has sent none.
     pub fn stuck(&self) -> Option<&Stuck> {
         self.stuck.as_ref()
     }
@@ -207,7 +214,9 @@ impl Death {
         self.usage.as_ref()
     }
 
-    /// The last lines that it wrote to stderr, the newest last: at most 8, each cut to 256 bytes.
+    /// The last lines that it wrote to stderr, the newest last.
+    ///
+    /// At most 8, each cut to 256 bytes.
     pub fn last_lines(&self) -> impl Iterator<Item = &[u8]> {
         self.last_lines.iter()
     }

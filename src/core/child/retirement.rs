@@ -15,8 +15,9 @@ pub enum Reason {
     Closed,
     /// Reading its output failed, or the parent had no descriptors left for it.
     Faulty,
-    /// It had reached a limit, or a hook or the child itself wanted it replaced, and its successor
-    /// was ready.
+    /// A limit was reached, or a hook or the child wanted it replaced.
+    ///
+    /// Its successor was ready.
     Recycled,
     /// A reload has replaced it.
     Reloaded,

@@ -10,8 +10,10 @@ use std::fmt;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Stuck {
-    /// Its state as ps(1) shows it: `R` for running, `S` for waiting, `D` for waiting without
-    /// reacting to signals, `T` for stopped.
+    /// Its state as ps(1) shows it.
+    ///
+    /// `R` for running, `S` for waiting, `D` for waiting without reacting to signals, `T` for
+    /// stopped.
     pub state: Option<char>,
     /// The function of the kernel in which it waited, such as `pipe_read`.
     pub wait_channel: Option<String>,

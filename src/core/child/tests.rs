@@ -136,7 +136,7 @@ fn a_death_says_how_it_came() {
     assert_eq!(death(None).status, None);
 }
 
-/// What the kernel tells counts for a child that nobody has told to stop, at any age.
+/// What the kernel tells counts for a child that was not told to stop, at any age.
 #[test]
 fn an_end_for_lack_of_memory_is_told_from_other_kills() {
     let end = Collected {

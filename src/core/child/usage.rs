@@ -2,7 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-/// What a child has used in its life, with the processes that it has waited for itself.
+/// What a child has used in its life.
+///
+/// The processes that it has waited for itself are included.
 ///
 /// [`Death::usage`](crate::Death::usage) returns it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -12,7 +14,9 @@ pub struct Usage {
     pub user_time: Duration,
     /// The processor time in the kernel, for it.
     pub system_time: Duration,
-    /// The most memory that it had at a time, in bytes, with pages that it shared with others.
+    /// The most memory that it had at a time, in bytes.
+    ///
+    /// Pages that it shared with others are included.
     pub max_resident: u64,
     /// How many pages it was given without reading from a disk.
     pub minor_faults: u64,

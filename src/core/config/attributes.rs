@@ -14,7 +14,7 @@ pub(crate) struct Normalised {
 }
 
 impl Normalised {
-    /// Whether it is the default, which gives way without a word: mostly nobody has asked for it.
+    /// Whether it is the default, which gives way without a warning: mostly it was not asked for.
     pub(crate) fn is_of_default(&self) -> bool {
         let mut attributes = Config::attributes().iter();
         let attribute = attributes.find(|attribute| attribute.name == self.name);

@@ -23,7 +23,9 @@ pub struct Attribute {
     pub type_name: &'static str,
     /// What its values count or are.
     pub unit: &'static str,
-    /// Which values are normalised and what is used instead; `never` if every value is valid.
+    /// Which values are normalised, and what is used instead.
+    ///
+    /// `never` if every value is valid.
     pub normalised: &'static str,
     /// In which process it is read, and when.
     pub read: &'static str,
@@ -63,7 +65,9 @@ impl Attribute {
         (self.text)(config)
     }
 
-    /// Sets it in `config` from text, as in a file or a flag: `50`, `30s`, `256MiB`, `stdout`.
+    /// Sets it in `config` from text, as in a file or a flag.
+    ///
+    /// For example `50`, `30s`, `256MiB`, `stdout`.
     ///
     /// ```
     /// use prefork_server::Config;
@@ -214,7 +218,9 @@ macro_rules! define_rows {
 with_attributes!(define_rows);
 
 impl Config {
-    /// The values that a running server has in place of these: see [`Attribute::normalised`].
+    /// The values that a running server has in place of these.
+    ///
+    /// See [`Attribute::normalised`].
     ///
     /// ```
     /// use prefork_server::Config;

@@ -13,7 +13,9 @@ use std::{
 const LONGEST_LINE: usize = 4096;
 
 impl ConnEnd {
-    /// A line in the form of the Common Log Format, with more fields after it; without its end.
+    /// A line in the form of the Common Log Format, with more fields after it.
+    ///
+    /// It has no end of line.
     ///
     /// ```text
     /// 192.0.2.1 - - [29/Nov/2026:12:03:07 +0000] "GET /" served 4567 received=78 queued=0.004 took=0.012001 port=51234 pid=4711 number=3

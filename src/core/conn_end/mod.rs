@@ -52,7 +52,9 @@ impl fmt::Display for Outcome {
 pub struct ConnEnd {
     /// When the child has taken it: the time since 1970, in UTC.
     pub began: Duration,
-    /// The client's address, as a proxy has told it if there is one; `None` over a UNIX socket.
+    /// The client's address; `None` over a UNIX socket.
+    ///
+    /// Behind a proxy it is what the proxy has told.
     pub peer: Option<SocketAddr>,
     /// The user of the client's process, over a UNIX socket.
     pub user: Option<u32>,
@@ -63,16 +65,22 @@ pub struct ConnEnd {
     pub took: Duration,
     /// How many bytes the child has read from it; `None` if others have read as well.
     pub received: Option<u64>,
-    /// How many bytes the child has written to it; `None` if others have written as well.
+    /// How many bytes the child has written to it.
+    ///
+    /// `None` if others have written as well.
     pub sent: Option<u64>,
     /// How it has ended.
     pub outcome: Outcome,
-    /// What the handler has said about it last: see [`Conn::describe`](crate::servers::Conn::describe).
+    /// What the handler has said about it last: see
+    /// [`Conn::describe`](crate::servers::Conn::describe).
+    ///
     /// At most 512 bytes. It may have any characters; lines escape them.
     pub text: String,
     /// The process id of the child.
     pub pid: u32,
-    /// How many connections the child has taken with this one; 0 for one that does not count.
+    /// How many connections the child has taken with this one.
+    ///
+    /// It is 0 for one that does not count.
     pub number: u64,
 }
 

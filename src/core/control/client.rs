@@ -113,7 +113,7 @@ impl Client {
         self.end();
     }
 
-    /// It is gone, and answers are for nobody.
+    /// It is gone, and answers have no reader.
     pub(super) fn leave(&mut self) {
         self.end();
         self.gone = true;

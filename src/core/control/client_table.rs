@@ -237,7 +237,7 @@ pub(crate) fn answer_to(monitor: &mut Monitor, line: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// What an operator does is told each time; what somebody asks, maybe each second, is not.
+/// What an operator does is told each time; a question, maybe asked each second, is not.
 fn level_of(line: &str) -> Level {
     match line.split_whitespace().next() {
         Some("get" | "show" | "stack" | "help") => Level::Debug,

@@ -40,7 +40,7 @@ impl InheritedChild {
             state: Some(self.believed(said)),
             flags: self.flags(said).bits(),
             start_time: forked_at,
-            // Its silence counts from now on: before that there was no parent to hear it.
+            // Its silence counts from now on: what it has said while there was no parent is no silence.
             last_ack: now,
             busy_since: self.busy_since(said, now),
             noted_requests: self.own_notes().map_or(0, |notes| notes.requests),
@@ -62,7 +62,7 @@ impl InheritedChild {
         Some(&self.notes).filter(|notes| notes.entry.is_of(self.record.serial))
     }
 
-    /// What it has said: by its notes, or, if it notes nothing, as the parent before has heard it.
+    /// What it has said: by its notes, or, if it notes nothing, as the parent before has received it.
     fn said(&self) -> WordNotes {
         let notes = self
             .own_notes()
@@ -106,7 +106,7 @@ impl InheritedChild {
         let mut flags = said.flags;
         flags.set(ChildFlags::STDOUT_OPEN, self.pipes[0].is_some());
         flags.set(ChildFlags::STDERR_OPEN, self.pipes[1].is_some());
-        // Nothing is sent to it. The processes that are left of its group are told to stop.
+        // Nothing is sent to it. What is left of its group is told to stop.
         let is_over = self.record.end.is_some() && self.record.stop_by.group.is_none();
         flags.set(ChildFlags::REAPED, is_over);
         flags
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!((state.noted_requests, state.seen), (0, None));
     }
 
-    /// A program notes nothing: what it has said was heard by the parent before.
+    /// A program notes nothing: what it has said was received by the parent before.
     #[test]
     fn who_notes_nothing_is_as_the_parent_before_has_heard_it() {
         let now = Time::at(Duration::from_secs(9));

@@ -27,10 +27,12 @@ pub(crate) const OVER_AT: usize = 8;
 pub(crate) const FAILURE_AT: usize = 9;
 /// Which of two places has what some parent has acted on.
 pub(crate) const HEARD_AT: usize = 10;
+/// Whether a reload was asked for and has not begun.
+pub(crate) const RELOAD_ASKED_AT: usize = 11;
 /// How often each signal of the table has come to the holder.
 pub(crate) const ASKED_AT: usize = 16;
 /// The two places, used by turns: a parent may be killed while it writes. A stop that counted as asked for
-/// and not as acted on would be heard twice, which ends `pre_stop_delay`; the other way round it would
+/// and not as acted on would be received twice, which ends `pre_stop_delay`; the other way round it would
 /// be lost.
 const HEARD_PLACES_AT: usize = ASKED_AT + 16;
 const HEARD_WORDS: usize = STOP_IN_HEARD + 1;

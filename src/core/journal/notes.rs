@@ -37,7 +37,7 @@ impl StopBy {
     }
 }
 
-/// What a child has said in words, as its parent has heard it. Of a child that notes its words on the
+/// What a child has said in words, as its parent has received it. Of a child that notes its words on the
 /// board, that has more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct WordNotes {

@@ -1,19 +1,9 @@
-//! The life of each child, as the loop records it: forked, heard, closed, reaped. Calls no hook.
+//! The life of each child, as the loop records it: forked, its words, closed, reaped. Calls no hook.
 
 use super::*;
 
 /// The life of each child, as the loop records it.
 impl Monitor {
-    /// Whether a fork is allowed, besides `queued` forks that are not done yet.
-    ///
-    /// It is checked when a fork is planned, when a hook asks for one, and when one is performed,
-    /// since `max_clients` may have been lowered. A fork that failures delay is planned again when
-    /// the delay is over.
-    pub(crate) fn may_fork(&mut self, queued: usize) -> bool {
-        let room = self.pool.len() + queued < self.attributes.max_clients;
-        room && !self.shutdown && !self.child && !self.backoff.refuses(self.now)
-    }
-
     pub(crate) fn forked(&mut self, pid: u32, contact: Option<Box<Contact>>) -> ChildId {
         self.report.forks += 1;
         self.backoff.fork_succeeded();
@@ -43,28 +33,6 @@ impl Monitor {
     pub(crate) fn fork_failed(&mut self) -> Duration {
         self.report.failed_forks += 1;
         self.backoff.fork_failed(self.now)
-    }
-
-    /// Notes that a child has said a word, so it has started.
-    pub(crate) fn note_word_heard(&mut self, id: ChildId) {
-        let Some(child) = self.pool.get_mut(id) else {
-            return;
-        };
-        child.flags |= ChildFlags::HEARD;
-        if child.state == State::Starting {
-            self.pool.set_state(id, State::Free);
-            self.observe_surplus();
-        }
-    }
-
-    /// Whether a child has a connection in hand, by its words; for a retiring child, by its words
-    /// since it was told to stop. `None` if there is no such child.
-    pub(crate) fn is_busy(&self, id: ChildId) -> Option<bool> {
-        let child = self.pool.get(id)?;
-        Some(match child.state {
-            State::Retiring => child.flags.contains(ChildFlags::BUSY_SINCE_TOLD),
-            state => state == State::Busy,
-        })
     }
 
     /// Notes whether the turn left output of a child unread.
@@ -118,41 +86,6 @@ impl Monitor {
             && child.state != State::Retiring
         {
             child.failing = self.backoff.start_failed(child.start_time, now);
-        }
-    }
-
-    /// Notes a BUSY, which proves that the start has succeeded, or a NOT_BUSY, which proves that
-    /// the child can take connections.
-    ///
-    /// The words of a retiring child prove nothing: a child that cannot be watched may say them
-    /// before it is killed, and the next would be forked at once.
-    pub(super) fn note_word(&mut self, id: ChildId, shows: ChildFlags) {
-        let Some(child) = self.pool.get_mut(id) else {
-            return;
-        };
-        if child.state == State::Retiring {
-            return;
-        }
-        let first = !child
-            .flags
-            .intersects(ChildFlags::WAS_BUSY | ChildFlags::WAITED);
-        let finished =
-            shows.contains(ChildFlags::WAITED) && child.flags.contains(ChildFlags::WAS_BUSY);
-        child.flags |= shows;
-        child.flags.set(
-            ChildFlags::FINISHED_ONE,
-            finished || child.has_finished_one(),
-        );
-        let forked_at = child.start_time;
-        if first {
-            self.happened(Event::Ready { child: id });
-            self.note_ready(id);
-            self.note_start_of(id);
-        }
-        if finished {
-            self.backoff.proved(forked_at);
-        } else if shows.contains(ChildFlags::WAS_BUSY) {
-            self.backoff.start_held(forked_at);
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) enum NoStack {
     OtherProgram,
     /// This child cannot be asked.
     NotAsked,
-    /// The child has not answered, or nobody could read its answer.
+    /// The child has not answered, or its answer could not be read.
     NoAnswer,
     /// The time was over before the answer had been read.
     Late,
@@ -65,7 +65,7 @@ pub(crate) struct StackLook {
 pub(crate) struct StackLooks(Vec<StackLook>);
 
 impl StackLooks {
-    /// Begins a look. False if there is one already, whose result is for the new request as well.
+    /// Begins a look. False if there is one already, whose answer is for all that have asked.
     pub(crate) fn begin(&mut self, child: ChildId, now: Time) -> bool {
         let begins = self.of(child).is_none();
         if begins {

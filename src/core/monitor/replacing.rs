@@ -5,13 +5,15 @@ use super::*;
 use crate::core::{
     child::SuccessorRole,
     error::{Error, Operation},
-    replacement::{Candidate, Moves, PoolView, Standing},
+    replacement::{Candidate, Moves, PATIENCE, PoolView, Standing},
 };
 use std::io;
 
 /// Replacement.
 impl Monitor {
-    /// Posts `reload`: the hook `handler_reload` is called, then every child is replaced.
+    /// Posts `reload`, which replaces every child.
+    ///
+    /// The hook `handler_reload` is called first.
     ///
     /// A child goes when its successor is ready. A reload during a reload begins again, and
     /// replaces the children of the earlier one first. In a shutdown it has no effect.
@@ -26,9 +28,10 @@ impl Monitor {
         self.replacement.is_reloading()
     }
 
-    /// Has a child replaced: a successor is forked, and the child is told to stop when the
-    /// successor is ready. The name of a reaped child is ignored, as is a child that was told to
-    /// stop.
+    /// Has a child replaced: its successor is forked first.
+    ///
+    /// The child is told to stop when the successor is ready. The name of a reaped child is
+    /// ignored, as is a child that was told to stop.
     ///
     /// See [`stop`](Self::stop) for a child that is to go at once.
     pub fn replace(&mut self, id: ChildId) {
@@ -133,7 +136,12 @@ impl Monitor {
     /// When the limits want the next turn.
     pub(super) fn limits_at(&self) -> Option<Time> {
         let program = self.programs_ready_at();
-        let times = [self.ages_at, self.memory_watch.next_at(), program];
+        let times = [
+            self.ages_at,
+            self.memory_watch.next_at(),
+            program,
+            self.slow_at,
+        ];
         times.into_iter().flatten().min()
     }
 
@@ -147,6 +155,21 @@ impl Monitor {
         let old = |child: &&Child| !child.is_ready() && child.start_time + START_HOLDS_AFTER <= now;
         let ready: Vec<_> = self.not_retiring().filter(old).map(Child::id).collect();
         ready.into_iter().for_each(|id| self.note_ready(id));
+    }
+
+    /// Has the replacement go on if a child that went first has served for too long.
+    pub(crate) fn notice_slow_leavers(&mut self) {
+        if self.slow_at.is_some_and(|at| at <= self.now) {
+            self.slow_at = None;
+            self.replacement.touch();
+        }
+    }
+
+    /// When each child that went first, and still serves a client, is not waited for any longer.
+    fn leavers(&self) -> impl Iterator<Item = (ChildId, Time)> + '_ {
+        let serving = self.retiring_servers().filter(|child| child.is_serving());
+        let serving = serving.filter(|child| self.replacement.went_first(child.id));
+        serving.filter_map(|child| Some((child.id, child.retirement.as_ref()?.at + PATIENCE)))
     }
 
     fn programs_ready_at(&self) -> Option<Time> {
@@ -173,7 +196,7 @@ impl Monitor {
     /// Gives a child that was just forked its epoch, and its role if it is a successor.
     pub(super) fn enrol(&mut self, id: ChildId) {
         let is_reserved = self.pool.reserved().is_some_and(|child| child.id == id);
-        // It serves nobody, so it is nobody's successor.
+        // It serves no client, so it is no child's successor.
         let role = (!is_reserved).then(|| self.replacement.forked()).flatten();
         let epoch = self.replacement.epoch();
         if let Some(child) = self.pool.get_mut(id) {
@@ -257,6 +280,9 @@ impl Monitor {
         for &(child, reason) in &moves.stop {
             self.stop(child, reason);
         }
+        let now = self.now;
+        let later = self.leavers().map(|(_, slow_at)| slow_at);
+        self.slow_at = later.filter(|at| *at > now).min();
         for _ in 0..moves.forks {
             self.post_known(PostedState::ServerFork);
         }
@@ -287,6 +313,11 @@ impl Monitor {
                 .filter(|child| !child.is_serving())
                 .count(),
             retiring: self.retiring_servers().map(Child::id).collect(),
+            slow: self
+                .leavers()
+                .filter(|(_, slow_at)| *slow_at <= self.now)
+                .map(|(id, _)| id)
+                .collect(),
             queued,
             delayed,
             at_once: self.attributes.replacements_at_once(census.live()),

@@ -1,4 +1,4 @@
-//! Who is asked for its stack, and when; what is kept of the answer.
+//! Which child is asked for its stack, and when; what is kept of the answer.
 
 use super::*;
 use crate::core::{

@@ -39,6 +39,7 @@ impl Monitor {
             stop: self.stop_state(),
             failure,
             renewed,
+            reload_asked: self.queue.has(&PostedState::Reload),
             upgrade: self.upgrade.note(),
         }
     }

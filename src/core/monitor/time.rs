@@ -39,6 +39,7 @@ impl Monitor {
         }
         self.check_ages();
         self.notice_silent_programs();
+        self.notice_slow_leavers();
         if self.backoff.is_watching() {
             self.notice_starts_that_held();
         }
@@ -68,7 +69,7 @@ impl Monitor {
         pool_wide
             .into_iter()
             .flatten()
-            .chain(self.saturation.deadline())
+            .chain(self.fullness.episode.deadline())
             .chain(self.alarms.next())
             .chain(self.stop.begins_at())
             .chain(self.upgrade.wake_at())

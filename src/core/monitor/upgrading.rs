@@ -5,7 +5,9 @@ use super::*;
 use crate::core::{
     config::Attribute,
     inbox::{Inbox, restored_end, save_end},
-    state::{ChildState, EncodedList, Ledger, PipeState, PoolState, RetirementState, Snapshot},
+    state::{
+        ChildState, EncodedList, Ledger, Orders, PipeState, PoolState, RetirementState, Snapshot,
+    },
     system::{Process, ToGroup},
     time_limits::WorkLimits,
     upgrade::{Trial, UpgradeInput, UpgradeRequest},
@@ -119,21 +121,17 @@ impl Monitor {
             },
             attributes: self.changed_attributes(),
             counters: Ledger {
-                counts: EncodedList(self.counters()),
+                counts: EncodedList(self.report.counters()),
             },
+            orders: Some(Orders {
+                drained: self.is_drained,
+            }),
             ..Snapshot::default()
         }
     }
 
-    /// A program that does not know a counter leaves it out.
-    fn counters(&self) -> Vec<(String, u64)> {
-        let mut counters = self.report.counters();
-        counters.push((DRAINED.to_owned(), u64::from(self.is_drained)));
-        counters
-    }
-
     /// The attributes that were set while the server ran.
-    fn changed_attributes(&self) -> Vec<(String, String)> {
+    pub(crate) fn changed_attributes(&self) -> Vec<(String, String)> {
         let Some(begun_with) = &self.begun_with else {
             return Vec::new();
         };
@@ -188,11 +186,9 @@ impl Monitor {
         self.owed = usize::try_from(pool.owed).unwrap_or(0);
         self.replacement.resume(pool.epoch);
         for (name, count) in &state.counters.counts.0 {
-            match name.as_str() {
-                DRAINED => self.is_drained = *count != 0,
-                _ => self.report.restore(name, *count),
-            }
+            self.report.restore(name, *count);
         }
+        self.is_drained = state.is_drained().unwrap_or(self.is_drained);
         self.refused_before = self.report.refusals;
         let ids: Vec<_> = children.iter().map(|(child, _)| child.id).collect();
         self.pool.adopt(children, pool.serial);
@@ -215,9 +211,6 @@ impl Monitor {
         }
     }
 }
-
-/// The name under which a drain is handed on.
-const DRAINED: &str = "drained";
 
 /// One child, to be handed on.
 fn saved(child: &Child, contact: &Contact) -> ChildState {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::{
     child::ChildFlags,
-    config::Config,
+    config::{Attributes, Config},
     testing::{at, ms},
 };
 use proptest::prelude::*;
@@ -215,7 +215,7 @@ fn nothing_is_forked_past_the_limit_however_it_is_owed() {
     assert_eq!(plan(census, demand, &limits(1, 2, 1, 2)), ForkPlan::Steady);
 }
 
-/// Nobody but the reserved child gets the last place, and it is there before the pool is full.
+/// No child but the reserved one gets the last place, and it is there before the pool is full.
 #[test]
 fn the_last_place_is_the_reserved_childs() {
     let demand = Demand {
@@ -371,7 +371,7 @@ fn overdue_is_longer_than_the_timeout_and_says_who_is_busy() {
     );
     assert_eq!(overdue(&pool, 1500, 500), (vec![], vec![]));
     assert_eq!(overdue(&pool, 1501, 500).1, [ids[2]]);
-    // What a child says that nobody has read yet may still be on its way.
+    // What a child says and was not read yet may still be on its way.
     assert!(!overdue(&pool, 2000, 0).0.contains(&ids[4]));
     assert!(overdue(&pool, 2001, 0).0.contains(&ids[4]));
 }

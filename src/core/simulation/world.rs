@@ -2,14 +2,16 @@
 //! clients, the faults, the system that the loop sees, and the laws that must hold. Makes no
 //! process.
 
+mod board;
 mod children;
 mod faults;
 mod laws;
+mod process;
 mod system;
 
 pub(crate) use self::laws::ShutdownBegan;
 
-use self::children::ReplaceAfter;
+use self::{board::ModelBoard, children::ReplaceAfter};
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
@@ -41,70 +43,8 @@ enum ModelEvent {
     Impatience,
 }
 
-/// What the children note, by slot, and the parent's word that it will look.
-#[derive(Debug)]
-struct ModelBoard {
-    entries: Vec<BoardEntry>,
-    /// When the connections in hand began, and how many there were.
-    since: Vec<Option<Time>>,
-    requests: Vec<u64>,
-    will_look: bool,
-    /// Whether this world's children use it.
-    is_used: bool,
-}
-
-impl ModelBoard {
-    /// Notes the state. True if the parent will look.
-    fn note(&mut self, id: ChildId, busy: bool) -> bool {
-        let Some(entry) = self.entries.get_mut(id.slot()) else {
-            return false;
-        };
-        if !self.is_used || !entry.is_of(id.serial()) {
-            return false;
-        }
-        *entry = entry.after(busy);
-        !entry.is_to_be_printed() && self.will_look
-    }
-
-    /// Notes that a connection begins.
-    fn begin(&mut self, id: ChildId, now: Time) {
-        if self.owns_slot(id) {
-            self.since[id.slot()] = Some(now);
-            self.requests[id.slot()] += 1;
-        }
-    }
-
-    fn end(&mut self, id: ChildId) {
-        if self.owns_slot(id) {
-            self.since[id.slot()] = None;
-        }
-    }
-
-    fn owns_slot(&self, id: ChildId) -> bool {
-        let entry = self.entries.get(id.slot());
-        entry.is_some_and(|entry| entry.is_of(id.serial()))
-    }
-
-    fn in_hand(&self, slot: usize) -> InHand {
-        InHand {
-            since: self.since.get(slot).copied().flatten(),
-            extended_until: None,
-        }
-    }
-
-    fn set(&mut self, slot: usize, entry: BoardEntry) -> bool {
-        let place = self.entries.get_mut(slot);
-        place.is_some_and(|place| {
-            *place = entry;
-            self.since[slot] = None;
-            self.requests[slot] = 0;
-            true
-        })
-    }
-}
-
 /// The stacks of children, in a world where the parent asks for them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ModelStacks {
     are_collected: bool,
     /// The children that have left theirs.
@@ -291,19 +231,9 @@ impl World {
             events: 0,
             digest: 0,
             kernel: Kernel::new(),
-            board: ModelBoard {
-                entries: vec![BoardEntry::default(); slots],
-                since: vec![None; slots],
-                requests: vec![0; slots],
-                will_look: false,
-                is_used: coalesces,
-            },
+            board: ModelBoard::new(slots, coalesces),
             parent: ModelParent::default(),
-            stacks: ModelStacks {
-                are_collected: false,
-                left: Vec::new(),
-                answers: Vec::new(),
-            },
+            stacks: ModelStacks::default(),
             now: Time::START,
             agenda: BinaryHeap::new(),
             entered: 0,

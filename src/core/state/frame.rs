@@ -28,6 +28,8 @@ impl Tag {
     pub(super) const COUNTERS: Self = Self(7);
     pub(super) const HOOKS: Self = Self(8);
     pub(super) const CLIENT: Self = Self(9);
+    pub(super) const ORDERS: Self = Self(10);
+    pub(super) const BEFORE_RELOAD: Self = Self(11);
 
     pub(super) fn number(self) -> u32 {
         self.0
@@ -53,6 +55,8 @@ impl fmt::Display for Tag {
             Self::COUNTERS => "counters",
             Self::HOOKS => "hooks",
             Self::CLIENT => "client",
+            Self::ORDERS => "orders",
+            Self::BEFORE_RELOAD => "before_reload",
             Self(unknown) => return write!(f, "{unknown}"),
         })
     }

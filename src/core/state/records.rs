@@ -99,6 +99,8 @@ record! {
         open_files: Option<u64>,
         /// The process that tells the status, which ends with the program and is to be reaped.
         status_helper: Option<u32>,
+        /// The orphans that a holder has, which it reaps: they stay children of its process.
+        orphans: EncodedList<u32>,
     }
 
     /// A board: the memory that children have their slots on.
@@ -227,6 +229,18 @@ record! {
     /// Counters by name.
     Ledger {
         counts: EncodedList<(String, u64)>,
+    }
+
+    /// What an operator has told the server and may take back.
+    Orders {
+        /// Balancers are told to send no clients.
+        drained: bool,
+    }
+
+    /// What was in force before the reload that is under way.
+    BeforeReload {
+        /// The attributes that were changed while the server ran, by name, as text.
+        attributes: EncodedList<(String, String)>,
     }
 }
 

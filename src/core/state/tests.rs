@@ -101,6 +101,7 @@ pub(crate) fn full() -> Snapshot {
             asked_at: at(99_000),
             open_files: Some(1024),
             status_helper: Some(4713),
+            orphans: EncodedList(vec![4714]),
         },
         children: vec![busy, starting],
         descriptors: vec![
@@ -142,6 +143,10 @@ pub(crate) fn full() -> Snapshot {
             unread: b"{\"ok\":true}\n".to_vec(),
             waits_for: 1,
         }],
+        orders: Some(Orders { drained: true }),
+        before_reload: Some(BeforeReload {
+            attributes: EncodedList(vec![("timeout".to_owned(), "5s".to_owned())]),
+        }),
         unknown: BTreeSet::new(),
     }
 }
@@ -220,10 +225,10 @@ fn a_longer_record_is_read_and_a_shorter_one_has_defaults() {
     let bytes = full().encode();
     let longer = resized(&bytes, 3, |payload| payload.extend_from_slice(b"new"));
     assert_eq!(Snapshot::decode(&longer), Ok(full()));
-    // The last field of the pool is five bytes long.
-    let shorter = resized(&bytes, 2, |payload| payload.truncate(payload.len() - 5));
+    // The last field of the pool is twelve bytes long.
+    let shorter = resized(&bytes, 2, |payload| payload.truncate(payload.len() - 12));
     let mut expected = full();
-    expected.pool.status_helper = None;
+    expected.pool.orphans = EncodedList::default();
     assert_eq!(Snapshot::decode(&shorter), Ok(expected));
 }
 
@@ -300,6 +305,8 @@ fn an_earlier_version_reads_what_is_written_today() {
     let state = Snapshot::decode(&early).expect("a state");
     let today = Snapshot {
         clients: full().clients,
+        orders: full().orders,
+        before_reload: full().before_reload,
         ..state
     };
     let mut today = taken_apart(&today.encode()).into_iter();

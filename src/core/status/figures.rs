@@ -172,7 +172,7 @@ impl Row {
 }
 
 /// How many connections a child has taken: by its notes, unless it notes none. By its words, which may
-/// be heard twice, it may be one more.
+/// be counted twice, it may be one more.
 pub(crate) fn taken(child: &Child) -> u64 {
     match child.noted_requests {
         0 => child.said_requests,

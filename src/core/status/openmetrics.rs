@@ -141,7 +141,16 @@ fn children(text: &mut Exposition, picture: &Picture) {
 }
 
 fn counters(text: &mut Exposition, picture: &Picture) {
-    let (head, tallies) = (&picture.record.head, &picture.record.tallies);
+    work(text, picture);
+    saturations(text, picture);
+    hooks(text, picture);
+    exits(text, picture);
+    refusals(text, picture);
+    replacements(text, picture);
+}
+
+fn work(text: &mut Exposition, picture: &Picture) {
+    let head = &picture.record.head;
     text.counter(
         "prefork_connections",
         "Connections taken.",
@@ -158,6 +167,9 @@ fn counters(text: &mut Exposition, picture: &Picture) {
         "Connections lost by children that died, and in the queue by a stop.",
         head.lost_connections,
     );
+}
+
+fn saturations(text: &mut Exposition, picture: &Picture) {
     text.counter(
         "prefork_saturated_seconds",
         "Time with as many children as there may be, and none free.",
@@ -166,8 +178,13 @@ fn counters(text: &mut Exposition, picture: &Picture) {
     text.counter(
         "prefork_saturations",
         "How often nobody was free and nobody could be forked for a second.",
-        head.saturations,
+        picture.record.head.saturations,
     );
+}
+
+/// What the parent could not do in time, or at all.
+fn hooks(text: &mut Exposition, picture: &Picture) {
+    let head = &picture.record.head;
     text.counter(
         "prefork_output_dropped_bytes",
         "Bytes of children's output that the parent could not pass on.",
@@ -183,39 +200,35 @@ fn counters(text: &mut Exposition, picture: &Picture) {
         "Hooks that took 250 ms or more.",
         head.slow_hooks,
     );
-    text.family(
-        "prefork_child_exits",
-        FamilyKind::Counter,
-        "Children that ended, by the cause.",
-    );
-    for (cause, count) in names::CAUSES.iter().zip(tallies.deaths) {
-        text.count(
-            "prefork_child_exits",
-            "reason",
-            &names::snake_case(cause),
-            count,
-        );
+}
+
+fn exits(text: &mut Exposition, picture: &Picture) {
+    let name = "prefork_child_exits";
+    let help = "Children that ended, by the cause.";
+    text.family(name, FamilyKind::Counter, help);
+    let deaths = picture.record.tallies.deaths;
+    for (cause, count) in names::CAUSES.iter().zip(deaths) {
+        text.count(name, "reason", &names::snake_case(cause), count);
     }
-    text.family(
-        "prefork_refused_connections",
-        FamilyKind::Counter,
-        "Connections that were accepted and not served, by the reason.",
-    );
-    for (reason, count) in Refusal::ALL.iter().zip(tallies.refusals) {
-        text.count(
-            "prefork_refused_connections",
-            "reason",
-            &names::snake_case(reason),
-            count,
-        );
+}
+
+fn refusals(text: &mut Exposition, picture: &Picture) {
+    let name = "prefork_refused_connections";
+    let help = "Connections that were accepted and not served, by the reason.";
+    text.family(name, FamilyKind::Counter, help);
+    let refusals = picture.record.tallies.refusals;
+    for (reason, count) in Refusal::ALL.iter().zip(refusals) {
+        text.count(name, "reason", &names::snake_case(reason), count);
     }
-    text.family(
-        "prefork_reloads",
-        FamilyKind::Counter,
-        "Reloads, by their result.",
-    );
-    text.count("prefork_reloads", "result", "done", head.reloads);
-    text.count("prefork_reloads", "result", "failed", head.failed_reloads);
+}
+
+/// Children, programs and parents that have come in the place of others.
+fn replacements(text: &mut Exposition, picture: &Picture) {
+    let head = &picture.record.head;
+    let name = "prefork_reloads";
+    text.family(name, FamilyKind::Counter, "Reloads, by their result.");
+    text.count(name, "result", "done", head.reloads);
+    text.count(name, "result", "failed", head.failed_reloads);
     text.counter(
         "prefork_upgrades",
         "Upgrades to another program that are complete.",

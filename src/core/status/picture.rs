@@ -54,7 +54,7 @@ pub(crate) struct ShownChild {
 impl ShownChild {
     fn new(slot: usize, row: Row, look: &mut BoardLook, now: Time) -> Self {
         let found = look.0.get_mut(slot).map(std::mem::take);
-        // The slot may have been nobody's then, or its predecessor's.
+        // The slot may have been free then, or its predecessor's.
         let found = found.filter(|(notes, _)| notes.entry.is_of(row.serial()));
         let (notes, description) = found.unzip();
         let state = state(row.state(), notes.as_ref());
@@ -93,7 +93,7 @@ fn requests(noted: u64, row: &Row, now: Time) -> u64 {
     }
 }
 
-/// What a child notes is newer than what the parent has heard, unless it notes nothing or its words
+/// What a child notes is newer than the words that the parent has read, unless it notes nothing or its words
 /// change nothing.
 fn state(heard: State, notes: Option<&SlotNotes>) -> State {
     match notes {

@@ -149,7 +149,7 @@ fn what_children_note_is_newer_than_what_the_parent_has_heard() {
     assert_eq!(silent.connections, 10 + 3 * 3);
 }
 
-/// A child in that slot, which was last heard a second after it was forked.
+/// A child in that slot, whose last word came a second after it was forked.
 fn busy(slot: u32) -> Child {
     let mut child = Child::new(
         ChildId::new(slot, 1),

@@ -179,7 +179,7 @@ fn a_stop_that_is_asked_for_never_kills_by_being_asked_for_again() {
     }
 }
 
-/// The first SIGTERM after it is a first one: it ends a delay, and kills nobody.
+/// The first SIGTERM after it is a first one: it ends a delay, and kills no child.
 #[test]
 fn the_signal_after_a_stop_that_was_asked_for_is_the_first() {
     let mut stop = Stop::default();

@@ -145,7 +145,7 @@ proptest! {
     }
 
     /// Whatever the order of events: a child is found at the first look at or after its end, and
-    /// nobody is found before the end.
+    /// no child is found before the end.
     #[test]
     fn nobody_is_forgotten_and_nobody_is_early(
         begun in prop::collection::vec(0..500_u64, 1..20),

@@ -156,7 +156,11 @@ fn a_process_that_cannot_be_killed_and_tasks_without_end_are_not_waited_for() {
         upgrade.step(&seen(100, Trial::Passed)),
         UpgradeStep::EndTrial
     );
-    let stays = upgrade.step(&seen(1_100, Trial::Passed));
+    assert_eq!(
+        upgrade.step(&seen(10_099, Trial::Passed)),
+        UpgradeStep::Wait
+    );
+    let stays = upgrade.step(&seen(10_100, Trial::Passed));
     assert_eq!(stays, UpgradeStep::Fail(UpgradeFailure::Stays));
 
     let mut upgrade = begun();

@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    /// A word that has also come through the pipe is not heard twice.
+    /// A word that has also come through the pipe is not counted twice.
     #[test]
     fn what_was_heard_already_is_no_news() {
         let changes =

@@ -30,7 +30,9 @@ pub(super) struct Acks {
 }
 
 impl Comm {
-    /// Sends an ACK now: the child is alive. The next automatic ACK is due after an interval.
+    /// Sends an ACK now: the child is alive.
+    ///
+    /// The next automatic ACK is due after an interval.
     ///
     /// # Errors
     ///

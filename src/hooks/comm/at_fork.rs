@@ -25,14 +25,16 @@ impl Default for AtFork {
 }
 
 impl Comm {
-    /// The maximum number of children that serve: the attribute `max_clients`, as it was at the
-    /// fork, without a child that [is reserved](Self::is_reserved).
+    /// The maximum number of children that serve, as it was at the fork.
+    ///
+    /// It is the attribute `max_clients`, without a child that [is reserved](Self::is_reserved).
     pub fn max_clients(&self) -> usize {
         self.shared.at_fork.max_clients.get()
     }
 
-    /// Whether this child is the one that is kept for the time when all others are busy: see the
-    /// attribute `reserved_shedder`.
+    /// Whether this child is kept for the time when all others are busy.
+    ///
+    /// See the attribute `reserved_shedder`.
     ///
     /// Only if the server [can shed](crate::ChildServer::can_shed). Such a child does not serve.
     pub fn is_reserved(&self) -> bool {

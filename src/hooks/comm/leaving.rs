@@ -51,7 +51,9 @@ impl Comm {
         self.shared.leaving.wants_to_leave.get()
     }
 
-    /// Asks the parent to replace this child: it is told to stop when its successor is ready.
+    /// Asks the parent to replace this child.
+    ///
+    /// It is told to stop when its successor is ready.
     ///
     /// Use it for a child that still serves but should not for long: it has leaked, or its caches
     /// are stale. See [`leave_after_this`](Self::leave_after_this) for one that cannot serve any

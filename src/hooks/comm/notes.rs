@@ -39,7 +39,9 @@ impl Comm {
         self.shared.channel.sink().extend(time);
     }
 
-    /// Says what the child does with the connection in hand, for programs that read its slot.
+    /// Says what the child does with the connection in hand.
+    ///
+    /// The parent, the status page and other readers of the board can read it.
     ///
     /// The first 128 bytes are kept, until the next connection. It costs no system call and a few
     /// nanoseconds.
@@ -53,7 +55,7 @@ impl Comm {
         self.shared.channel.sink().note_text(text);
     }
 
-    /// How many children of the server have a connection in hand now, including this one.
+    /// How many children have a connection in hand now, including this one.
     ///
     /// Together with [`max_clients`](Self::max_clients) it tells how full the pool is, for a child
     /// that then answers "full" or does less work.

@@ -51,8 +51,9 @@ impl Comm {
         self.shared.link.leave_wakeups();
     }
 
-    /// Waits for `duration` and sends the ACKs that are due. Returns early if the child should
-    /// leave.
+    /// Waits for `duration` and sends the ACKs that are due.
+    ///
+    /// Returns early if the child should leave.
     ///
     /// # Errors
     ///
@@ -68,7 +69,9 @@ impl Comm {
         Ok(())
     }
 
-    /// Waits until a connection is ready for `interest`, and sends the ACKs that are due.
+    /// Waits until a connection is ready for `interest`.
+    ///
+    /// Sends the ACKs that are due meanwhile.
     ///
     /// It is for a server that reads and writes by itself in non-blocking mode. False after
     /// `timeout`; `None` waits without a limit.

@@ -1,6 +1,11 @@
 //! A long random walk: everything that can happen to the monitor, in any order, with a check of all
 //! invariants after each step.
 
+mod invariants;
+mod steps;
+mod wild;
+
+use self::wild::Wild;
 use super::*;
 use crate::{
     core::{
@@ -38,55 +43,21 @@ impl WalkRandom {
     }
 }
 
-/// Hooks that sometimes leave out a default, unless `behaved` is set.
-struct Wild {
-    random: WalkRandom,
-    behaved: bool,
-}
-
-impl Wild {
-    fn obeys(&mut self) -> bool {
-        self.behaved || !self.random.one_in(8)
-    }
-}
-
-impl PreForkHooks for Wild {
-    fn server_timeout(&mut self, monitor: &mut Monitor, child: ChildId) {
-        if self.obeys() {
-            defaults::server_timeout(self, monitor, child);
-        }
-    }
-    fn server_timeout_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
-        if self.obeys() {
-            defaults::server_timeout_busy(self, monitor, child);
-        }
-    }
-    fn server_ack(&mut self, monitor: &mut Monitor, child: ChildId) {
-        if self.obeys() {
-            defaults::server_ack(self, monitor, child);
-        }
-    }
-    fn handler_forkoff(&mut self, monitor: &mut Monitor) {
-        if self.obeys() {
-            defaults::handler_forkoff(self, monitor);
-        }
-    }
-    fn handler_server_fork(&mut self, monitor: &mut Monitor) {
-        let again = 1 + usize::from(!self.obeys());
-        (0..again).for_each(|_| defaults::handler_server_fork(self, monitor));
-    }
-    fn handler_server_closed(&mut self, monitor: &mut Monitor, child: ChildId) {
-        if self.obeys() {
-            defaults::handler_server_closed(self, monitor, child);
-        }
-    }
-}
-
 /// The signals that a child was sent.
 #[derive(Debug, Default)]
 struct SignalsSent {
     interrupts: u32,
     kills: u32,
+}
+
+impl SignalsSent {
+    fn count(&mut self, signal: Signal) {
+        match signal {
+            Signal::Interrupt => self.interrupts += 1,
+            Signal::Kill => self.kills += 1,
+            _ => {}
+        }
+    }
 }
 
 /// The walk's model: the processes, the loop, a clock.
@@ -155,134 +126,6 @@ impl Walk {
         assert!(self.monitor.pool.len() <= allowed, "more than max_clients");
     }
 
-    fn say_something(&mut self) {
-        let word = self.random.of(&[Word::Ack, Word::Busy, Word::NotBusy]);
-        if let Some(child) = self.someone() {
-            self.monitor.note_word_heard(child);
-            self.hooks
-                .handler_server_ack(&mut self.monitor, child, Output::Word(word));
-        }
-    }
-
-    fn end_someone(&mut self) {
-        let status = self
-            .random
-            .of(&[exit_code(0), exit_code(1), ended_by_signal(11), None]);
-        if let Some(child) = self.someone() {
-            self.finish(child, status);
-        }
-    }
-
-    fn finish(&mut self, child: ChildId, status: Option<WaitStatus>) {
-        if self.monitor.close(child) {
-            self.hooks.handler_server_closed(&mut self.monitor, child);
-        }
-        let entry = self.monitor.exited(child, status);
-        assert_eq!(entry.is_some(), self.processes.remove(&child).is_some());
-        if let Some((record, _)) = entry {
-            assert_eq!(record.id(), child);
-            self.deaths += 1;
-            if !self.monitor.is_shutdown() {
-                self.monitor.post_known(PostedState::Forkoff);
-            }
-        }
-    }
-
-    fn close_an_output(&mut self) {
-        let output = self
-            .random
-            .of(&[ChildFlags::STDOUT_OPEN, ChildFlags::STDERR_OPEN]);
-        if let Some(child) = self.someone()
-            && self.monitor.output_ended(child, output)
-        {
-            self.hooks.handler_server_closed(&mut self.monitor, child);
-        }
-    }
-
-    fn set_something(&mut self) {
-        let (random, monitor) = (&mut self.random, &mut self.monitor);
-        let number = random.below(14) as usize;
-        let time = ms(random.of(&[100, 400, 3000, 20_000]));
-        match random.below(12) {
-            0 => monitor.set_min_spare_servers(number / 3),
-            1 => monitor.set_max_spare_servers(number / 2),
-            2 => monitor.set_start_servers(number),
-            3 => monitor.set_max_clients(number),
-            4 => monitor.set_timeout(if number == 0 { Duration::ZERO } else { time }),
-            5 => monitor.set_kill_timeout(time),
-            6 => monitor.set_shutdown_timeout(time),
-            7 => monitor.set_cull_after(if number == 0 { Duration::ZERO } else { time }),
-            8 => monitor.set_max_lifetime(if number < 7 { Duration::ZERO } else { time }),
-            9 => monitor.set_replace_at_once(number / 4),
-            10 => monitor.set_limit_jitter(number * 10),
-            _ => monitor.set_server_check_ack(Some(time)),
-        }
-    }
-
-    fn fail_somehow(&mut self) {
-        let Some(child) = self.someone() else { return };
-        match self.random.below(4) {
-            0 => {
-                self.monitor.fork_failed();
-            }
-            1 => {
-                let error = io::Error::from_raw_os_error(5);
-                self.monitor.set_shutdown_on_error(false);
-                let (hooks, monitor) = (&mut self.hooks, &mut self.monitor);
-                hooks.handler_run_error(monitor, Operation::Read, &error, Some(child));
-                let killed = |child: &Child| child.flags.contains(ChildFlags::KILL_SENT);
-                if !monitor.child(child).is_some_and(killed) {
-                    monitor.kill(child, Signal::Kill);
-                    monitor.retire(child, Reason::Faulty);
-                }
-            }
-            _ => self.monitor.set_unread(child, self.random.one_in(2)),
-        }
-    }
-
-    /// What a hook may do, at any time.
-    fn ask_for_something(&mut self) {
-        let monitor = &mut self.monitor;
-        let state = self.random.of(&[
-            "forkoff",
-            "server_fork",
-            "server_timeout_check",
-            "own",
-            "unheard of",
-        ]);
-        let after = ms(self.random.of(&[0, 10, 900]));
-        match self.random.below(100) {
-            0..40 => monitor.post(state),
-            40..70 => {
-                let alarm = monitor.delay_set(state, after);
-                if self.random.one_in(3) {
-                    assert!(monitor.alarm_remove(alarm));
-                }
-            }
-            70..75 => monitor.alarm_remove_all(),
-            75..83 => {
-                monitor.fork();
-            }
-            83 => monitor.reload(),
-            84 => {
-                if let Some(child) = self.someone() {
-                    self.monitor.replace(child);
-                }
-            }
-            85..99 => {
-                let Some(child) = self.someone() else { return };
-                let monitor = &mut self.monitor;
-                monitor.kill(child, Signal::User1);
-                if monitor.child(child).is_some_and(|child| !child.was_told()) {
-                    monitor.kill(child, Signal::Interrupt);
-                    monitor.retire(child, Reason::Asked);
-                }
-            }
-            _ if self.random.one_in(20) => monitor.shutdown(),
-            _ => {}
-        }
-    }
-
     /// What the loop does between two waits.
     fn turn(&mut self) {
         let _ = self.monitor.replacement_step();
@@ -322,22 +165,10 @@ impl Walk {
             Task::Posted(PostedState::Upgrade) => {}
             Task::Posted(PostedState::State(state)) => assert_eq!(state, "own"),
             Task::ReloadFailed(_) => {}
-            Task::Fork => {
-                if monitor.may_fork(0) {
-                    self.next_pid += 1;
-                    let child = monitor.forked(self.next_pid, None);
-                    assert!(self.names.insert(child), "{child} was given twice");
-                    self.processes.insert(child, SignalsSent::default());
-                }
-            }
+            Task::Fork => self.fork(),
             Task::Signal { child, signal } => {
-                let Some(sent) = self.processes.get_mut(&child) else {
-                    return;
-                };
-                match signal {
-                    Signal::Interrupt => sent.interrupts += 1,
-                    Signal::Kill => sent.kills += 1,
-                    _ => {}
+                if let Some(sent) = self.processes.get_mut(&child) {
+                    sent.count(signal);
                 }
             }
             Task::Print { .. }
@@ -351,58 +182,13 @@ impl Walk {
         }
     }
 
-    /// What must hold after every step.
-    fn check(&self) {
-        let monitor = &self.monitor;
-        let mut census = crate::core::pool::Census::default();
-        for child in monitor.children() {
-            *match child.state() {
-                State::Starting => &mut census.starting,
-                State::Free => &mut census.free,
-                State::Busy => &mut census.busy,
-                State::Reserved => &mut census.reserved,
-                State::Retiring => &mut census.retiring,
-            } += 1;
-            self.check_child(child);
+    fn fork(&mut self) {
+        if self.monitor.may_fork(0) {
+            self.next_pid += 1;
+            let child = self.monitor.forked(self.next_pid, None);
+            assert!(self.names.insert(child), "{child} was given twice");
+            self.processes.insert(child, SignalsSent::default());
         }
-        assert_eq!(census, monitor.pool.census());
-        let named: Vec<_> = monitor.children().map(Child::id).collect();
-        let known: BTreeSet<_> = named.iter().copied().collect();
-        assert_eq!(named.len(), known.len());
-        assert!(known.iter().eq(self.processes.keys()));
-        let mut listed: Vec<_> = monitor
-            .busy_servers()
-            .chain(monitor.free_servers())
-            .chain(monitor.retiring_servers())
-            .chain(monitor.reserved_server())
-            .map(Child::id)
-            .collect();
-        listed.sort_unstable();
-        assert!(listed.iter().eq(&known), "a child in no list or in two");
-        let report = monitor.report();
-        assert_eq!(report.forks, self.deaths + known.len() as u64);
-        assert_eq!(report.all_deaths(), self.deaths);
-        if monitor.is_shutdown() {
-            assert_eq!(census.live(), census.retiring, "a child that was not told");
-        }
-    }
-
-    fn check_child(&self, child: &Child) {
-        let sent = &self.processes[&child.id()];
-        // The shutdown also tells children that were told before.
-        assert!(sent.interrupts <= 1 + self.shutdowns, "{child:?} {sent:?}");
-        assert!(sent.kills <= 1, "{child:?} {sent:?}");
-        let told = child.flags.contains(ChildFlags::INT_SENT);
-        assert_eq!(told, sent.interrupts > 0, "{child:?} {sent:?}");
-        assert_eq!(child.flags.contains(ChildFlags::KILL_SENT), sent.kills > 0);
-        if child.state() != State::Retiring {
-            return assert_eq!((child.reason(), sent.interrupts), (None, 0), "{child:?}");
-        }
-        let unjudged = self.monitor.timeout().is_zero();
-        let gentle = child.reason().is_some_and(Reason::is_gentle);
-        let serving = gentle && child.is_serving() && unjudged;
-        let ends = sent.kills > 0 || self.monitor.next_signal(child).is_some();
-        assert!(serving || ends, "nothing will end {child:?}");
     }
 
     /// Hooks and children behave for some minutes: then the pool must be within its limits.
@@ -419,19 +205,7 @@ impl Walk {
         while self.now < end {
             self.turn();
             let children: Vec<_> = self.processes.keys().copied().collect();
-            for child in children {
-                let sent = &self.processes[&child];
-                let leaves = sent.interrupts + sent.kills > 0;
-                let closed = self.monitor.child(child).map(Child::reason);
-                if leaves || closed == Some(Some(Reason::Closed)) {
-                    self.finish(child, exit_code(0));
-                } else {
-                    self.monitor.set_unread(child, false);
-                    self.monitor.note_word_heard(child);
-                    let ack = Output::Word(Word::Ack);
-                    self.hooks.handler_server_ack(&mut self.monitor, child, ack);
-                }
-            }
+            children.into_iter().for_each(|child| self.behave(child));
             let due = self.monitor.deadline().map_or(end, |due| {
                 u64::try_from(due.since_start().as_millis()).unwrap()
             });
@@ -441,6 +215,26 @@ impl Walk {
         self.turn();
         self.check();
         self.hooks.behaved = false;
+        self.check_limits();
+    }
+
+    /// A child that was told to stop does, and any other says that it is alive.
+    fn behave(&mut self, child: ChildId) {
+        let sent = &self.processes[&child];
+        let leaves = sent.interrupts + sent.kills > 0;
+        let closed = self.monitor.child(child).map(Child::reason);
+        if leaves || closed == Some(Some(Reason::Closed)) {
+            self.finish(child, exit_code(0));
+        } else {
+            self.monitor.set_unread(child, false);
+            self.monitor.note_word_heard(child);
+            let ack = Output::Word(Word::Ack);
+            self.hooks.handler_server_ack(&mut self.monitor, child, ack);
+        }
+    }
+
+    /// The pool is within its limits, or empty after a shutdown.
+    fn check_limits(&self) {
         let (census, monitor) = (self.monitor.pool.census(), &self.monitor);
         if monitor.is_shutdown() {
             return assert_eq!(census.live(), 0, "a child outlives the shutdown");

@@ -146,6 +146,45 @@ fn a_wrapper_has_what_it_does_not_write_from_the_inner_server() {
     has_all_of_inner(&mut Box::new(boxed));
 }
 
+/// The methods in a block of source, from its head to the end at the same depth.
+fn methods<'a>(text: &'a str, head: &str) -> Vec<&'a str> {
+    let (_, block) = text.split_once(head).expect("the block is there");
+    let depth = head.len() - head.trim_start().len();
+    let end = format!("\n{:1$}}}\n", "", depth);
+    let (block, _) = block.split_once(&*end).expect("it ends");
+    let methods = block
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("fn "));
+    methods.filter_map(|rest| rest.split('(').next()).collect()
+}
+
+/// A method that is not in these lists would have its default through a reference or a box, and no
+/// test would see it.
+#[test]
+fn every_method_of_a_server_is_forwarded_and_tried() {
+    let declared = methods(include_str!("../server.rs"), "pub trait ChildServer {");
+    assert!(declared.len() > 20, "{declared:?}");
+    let forwarding = include_str!("forward.rs");
+    let head = "        impl<S: ChildServer + ?Sized> ChildServer for $type {";
+    assert_eq!(methods(forwarding, head), declared);
+    for name in &declared {
+        let call = format!("(**self).{name}(");
+        assert!(forwarding.contains(&call), "{name} is not forwarded");
+    }
+    let own = include_str!("tests.rs");
+    assert_eq!(methods(own, "impl ChildServer for Inner {"), declared);
+    let (_, tried) = own.split_once("fn has_all_of_inner(").expect("it is here");
+    let (tried, _) = tried.split_once("\n}\n").expect("it ends");
+    // Every wrapper writes these two itself.
+    let given = declared
+        .iter()
+        .filter(|name| !["inner", "resume_accept"].contains(name));
+    for name in given {
+        let call = format!("server.{name}(");
+        assert!(tried.contains(&call), "{name} is not tried");
+    }
+}
+
 #[test]
 fn what_is_missing_both_ways_is_an_error_of_the_start() {
     let error = Wrapper(None).start().expect_err("an error");

@@ -1,4 +1,4 @@
-//! Where the status helper listens: the address as text, and the socket. Answers nobody.
+//! Where the status helper listens: the address as text, and the socket. Answers no request.
 
 use crate::{
     core::error::{Error, Operation},
@@ -39,7 +39,9 @@ enum StatusEndpoint {
 }
 
 impl StatusAddress {
-    /// A UNIX socket at `path`, to which only the user of the parent may connect (mode 0600).
+    /// A UNIX socket at `path`.
+    ///
+    /// Only the user of the parent may connect (mode 0600).
     ///
     /// A file without a listener is replaced, and the file is removed at the end. An abstract name
     /// has no mode, so everybody could connect: it is refused when the server is started, with the

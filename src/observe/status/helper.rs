@@ -25,7 +25,7 @@ const ACCEPTS: usize = 64;
 /// How long a turn goes on with clients, and then with accepting them. It ends with the one who is
 /// being served then; the next time begins with the clients that were left.
 const TURN: Duration = Duration::from_millis(20);
-/// How long to accept nobody after an error.
+/// How long to accept no connection after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What clients are told.
@@ -116,7 +116,7 @@ pub(super) struct StatusHelper {
     answers: Responses,
     sockets: Vec<ServedSocket>,
     clients: Vec<Connection>,
-    /// Nobody is accepted before.
+    /// No connection is accepted before.
     accept_at: Time,
     /// How many bytes of answers may wait for slow clients.
     most_held: usize,
@@ -177,7 +177,7 @@ impl StatusHelper {
         })
     }
 
-    /// When there is something to do though nobody asks.
+    /// When there is something to do without a request.
     fn next_at(&self) -> Time {
         let deadlines = self.clients.iter().map(Connection::deadline);
         let accept = Some(self.accept_at).filter(|at| *at > self.answers.now());

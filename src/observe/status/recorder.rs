@@ -97,7 +97,7 @@ impl Recorder {
                 self.change(child, monitor);
                 self.enter(Stage::Serving, monitor);
             }
-            Event::Exited { child, death } => self.bury(child, death, monitor),
+            Event::Exited { child, death } => self.note_death(child, death, monitor),
             Event::StopAnnounced { .. } => self.enter(Stage::Leaving, monitor),
             Event::ShuttingDown => self.enter(Stage::Stopping, monitor),
             Event::Turn { next_in } => self.end_turn(monitor, next_in),
@@ -128,7 +128,7 @@ impl Recorder {
         }
     }
 
-    fn bury(&mut self, child: &Child, death: &Death, monitor: &Monitor) {
+    fn note_death(&mut self, child: &Child, death: &Death, monitor: &Monitor) {
         let now = monitor.now();
         let since_1970 = Duration::from_nanos(self.known.started_at);
         let unix = since_1970.saturating_add(now.since_start());

@@ -197,7 +197,7 @@ impl Responses {
         line
     }
 
-    /// The page, whose one script and one style are let in by a number that nobody can guess.
+    /// The page, whose one script and one style are let in by a number that cannot be guessed.
     fn page(&mut self) -> Response {
         let table = self.text(LargeText::Table);
         let nonce = format!("{:016x}", RandomState::new().hash_one(self.now()));

@@ -3,7 +3,7 @@
 
 use super::AcceptLoop;
 use crate::{
-    core::accept::{queue_log::QueueLook, refusal::Refusal, sweep::Sweep},
+    core::accept::{Attempt, Wakeups, queue_log::QueueLook, refusal::Refusal, sweep::Sweep},
     hooks::comm::Comm,
     listeners::Listener,
     servers::{conn::Stream, reserve::Reserve},
@@ -65,7 +65,7 @@ impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
             // Another child may have been faster: then the queue is shorter than it was.
             let taken = reserve.taken(listener);
             let takes = taken.is_some_and(|taken| sweep.takes_next(taken, now));
-            if !takes || !self.try_accept(listener, true)? {
+            if !takes || !self.try_accept(listener, Attempt::PollFirst)? {
                 break;
             }
             self.turn_away(sweep);
@@ -95,7 +95,7 @@ impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
         let too_old = (!sweep.is_young(age, now)).then_some(Refusal::TooOld);
         match self.unless_gone(in_hand.refusal.or(too_old), true) {
             Some(refusal) => self.refuse(refusal),
-            None => self.serve(true),
+            None => self.serve(Wakeups::LeftToOthers),
         };
     }
 }

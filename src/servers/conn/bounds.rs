@@ -2,8 +2,9 @@
 //! answer. Reads and waits; never writes to the client.
 
 use super::{
-    Conn, Stream, is_interruption, is_wait,
+    Conn, Stream,
     pace::{MinRate, Pace},
+    waiting::{is_interruption, is_wait},
 };
 use crate::{
     core::time::Time,
@@ -71,19 +72,23 @@ pub(super) fn too_slow() -> io::Error {
 }
 
 impl<S: Stream> Conn<S> {
-    /// How long a read waits for the client before it fails with `TimedOut`. Default: `None`, no
-    /// limit.
+    /// How long a read waits for the client before it fails with `TimedOut`.
+    ///
+    /// Default: `None`, no limit.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
         self.bounds.read.set(timeout);
     }
 
-    /// How long a write waits for the client before it fails with `TimedOut`. Default: `None`, no
-    /// limit.
+    /// How long a write waits for the client before it fails with `TimedOut`.
+    ///
+    /// Default: `None`, no limit.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         self.bounds.write.set(timeout);
     }
 
-    /// Limits the whole connection: `time` from now, everything that waits for the client fails.
+    /// Limits the whole connection to `time` from now.
+    ///
+    /// Then everything that waits for the client fails.
     ///
     /// Reads and writes then fail with `TimedOut`, [`wait_for_request`](Self::wait_for_request)
     /// returns false and [`linger`](Self::linger) ends. A timeout of each read does not help
@@ -222,7 +227,9 @@ impl<S: Stream> Conn<S> {
         self.comm.wait_stream(stream, Interest::Read, Some(time))
     }
 
-    /// Ends the writing side and discards input until the client closes too. True if it has closed.
+    /// Ends the writing side and discards input until the client closes too.
+    ///
+    /// True if it has closed.
     ///
     /// The kernel resets a connection that is closed while input is unread or still arriving, and a
     /// reset overtakes the last answer: a client that is refused during its upload would not learn
@@ -241,8 +248,10 @@ impl<S: Stream> Conn<S> {
         self.read_away(self.comm.now() + longest, most)
     }
 
-    /// Whether the client has gone: it has reset the connection, or closed it over a UNIX socket.
-    /// For a handler with long work that no client would wait for.
+    /// Whether the client has gone.
+    ///
+    /// It has reset the connection, or closed it over a UNIX socket. For a handler with long work
+    /// that no client would wait for.
     ///
     /// It reads nothing and costs one system call, so call it now and then. Over TCP a client that
     /// closes looks the same as one that has sent everything and waits for the answer: see
@@ -251,8 +260,9 @@ impl<S: Stream> Conn<S> {
         hangup::look(&self.stream) == Hangup::Whole
     }
 
-    /// Whether the client sends nothing more: it has gone, or closed its writing side. What has arrived
-    /// before may still be unread.
+    /// Whether the client sends nothing more: it has gone, or closed its writing side.
+    ///
+    /// What has arrived before may still be unread.
     ///
     /// Some clients close their writing side and wait for the answer (`nc -N`). Where no client
     /// does that, as with most HTTP clients, true means that the client has given up. It reads

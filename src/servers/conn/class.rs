@@ -37,16 +37,18 @@ use std::io;
 /// # Ok::<(), prefork_server::Error>(())
 /// ```
 pub trait ConnClass {
-    /// `_start`: the client has connected, nothing has been read. Set filter and limits here, and
-    /// greet.
+    /// `_start`: the client has connected, nothing has been read.
+    ///
+    /// Set filter and limits here, and greet.
     ///
     /// Default: [`defaults::handler_start`] does nothing.
     fn handler_start(&mut self, session: &mut Session) {
         defaults::handler_start(self, session);
     }
 
-    /// `input`: a record that the filter has found. Not called once the connection is being shut
-    /// down.
+    /// `input`: a record that the filter has found.
+    ///
+    /// Not called once the connection is being shut down.
     ///
     /// The one handler without a default.
     fn handler_input(&mut self, session: &mut Session, input: &[u8]);
@@ -106,8 +108,9 @@ pub trait ConnClass {
         defaults::handler_stopping(self, session);
     }
 
-    /// `_stop`: the last call; the connection is closed when it returns. Not called after a panic,
-    /// or when the child is killed.
+    /// `_stop`: the last call; the connection is closed when it returns.
+    ///
+    /// Not after a panic, nor when the child is killed.
     ///
     /// Default: [`defaults::handler_stop`] does nothing.
     fn handler_stop(&mut self, session: &mut Session) {

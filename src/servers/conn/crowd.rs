@@ -25,8 +25,10 @@ impl<S: Stream> Conn<S> {
         listeners.any(|listener| sockets::is_queued(&**listener).unwrap_or(false))
     }
 
-    /// Limits the connection as [`set_deadline`](Self::set_deadline) does, but only while the server
-    /// is [crowded](Self::is_crowded): `time` from now.
+    /// Limits the connection to `time` from now, but only while the server is crowded.
+    ///
+    /// Otherwise as [`set_deadline`](Self::set_deadline) does; see
+    /// [`is_crowded`](Self::is_crowded).
     ///
     /// For the wait for a request. Many clients that send a byte now and then hold all children for
     /// as long as the usual deadline allows; with this they hold them for a moment. A client that

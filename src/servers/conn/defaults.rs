@@ -39,7 +39,9 @@ pub fn handler_put<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session, outp
     session.put(output);
 }
 
-/// Warns of an error that the client did not cause, and shuts down if `shutdown_on_error`.
+/// Warns of an error, and shuts down if `shutdown_on_error`.
+///
+/// It does not warn of what the client has caused.
 ///
 /// The warning reads `connection got {operation} error {n} ({text})`. The end of input, and errors
 /// that only say that the client has gone or cannot be reached, are not reported. An accept that
@@ -95,7 +97,9 @@ pub fn handler_shutdown<C: ConnClass + ?Sized>(_: &mut C, session: &mut Session)
     }
 }
 
-/// Does nothing: the connection is served to its end, which an idle client may delay for long.
+/// Does nothing: the connection is served to its end.
+///
+/// An idle client may delay that for long.
 pub fn handler_stopping<C: ConnClass + ?Sized>(_: &mut C, _session: &mut Session) {}
 
 /// Does nothing.

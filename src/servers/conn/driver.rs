@@ -2,7 +2,11 @@
 //! names. Decides nothing about them.
 
 use super::{
-    Conn, Stream, class::ConnClass, is_interruption, is_wait, pump::ConnStep, session::Session,
+    Conn, Stream,
+    class::ConnClass,
+    pump::ConnStep,
+    session::Session,
+    waiting::{is_interruption, is_wait},
 };
 use crate::sys::{link::Interest, sockets::Blocking};
 use std::{

@@ -4,7 +4,9 @@
 
 use std::{fmt, io, ops::Range};
 
-/// Finds records in the input and encodes them into the output. The original's POE::Filter.
+/// Finds records in the input and encodes them into the output.
+///
+/// The original's POE::Filter.
 ///
 /// Input stays with the [`Session`](super::Session) until a record has been found in it. So a
 /// filter needs no buffer of its own and can be exchanged during a connection without loss. A
@@ -90,8 +92,9 @@ impl<'a> Input<'a> {
         self.bytes
     }
 
-    /// How many of them, from the head, this filter was shown before without finding a record: no
-    /// need to search them again.
+    /// How many bytes, from the head, this filter was shown before.
+    ///
+    /// It has found no record in them, so there is no need to search them again.
     pub fn seen(&self) -> usize {
         self.seen
     }
@@ -102,8 +105,9 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A record, and how much of the input it takes: a part of the input, or bytes that the filter has
-/// made.
+/// A record, and how much of the input it takes.
+///
+/// It is a part of the input, or bytes that the filter has made.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
     content: Content,
@@ -121,8 +125,10 @@ enum Content {
 }
 
 impl Record {
-    /// The record that is in `range`; the next begins after `consumed` bytes, which must be at least
-    /// one, must cover the range and must be there.
+    /// The record that is in `range`.
+    ///
+    /// The next begins after `consumed` bytes, which must be at least one, must cover the range and
+    /// must be there.
     pub fn new(range: Range<usize>, consumed: usize) -> Self {
         Self {
             content: Content::Part(range),
@@ -130,8 +136,9 @@ impl Record {
         }
     }
 
-    /// A record of other bytes than those in the input, for a filter that decodes or decompresses. The next
-    /// begins after `consumed` bytes.
+    /// A record of other bytes than those in the input.
+    ///
+    /// For a filter that decodes or decompresses. The next begins after `consumed` bytes.
     ///
     /// `consumed` may be 0 where the same input yields several records: after a record that was
     /// made, the filter is called again, even with empty input, until it returns `None`. Such a
@@ -144,8 +151,9 @@ impl Record {
         }
     }
 
-    /// No record yet, but the filter has processed `consumed` bytes of the input, at least one. It
-    /// is called again with what follows.
+    /// No record yet, but `consumed` bytes of the input were processed, at least one.
+    ///
+    /// The filter is called again with what follows.
     pub fn nothing(consumed: usize) -> Self {
         Self {
             content: Content::Nothing,
@@ -153,8 +161,9 @@ impl Record {
         }
     }
 
-    /// The bytes of the record, if it was found in `input`; `None` if there is none yet or the record is not
-    /// within the input.
+    /// The bytes of the record, if it was found in `input`.
+    ///
+    /// `None` if there is none yet, or the record is not within the input.
     pub fn bytes<'a>(&'a self, input: &'a [u8]) -> Option<&'a [u8]> {
         match &self.content {
             Content::Part(range) => input.get(range.clone()),
@@ -224,8 +233,9 @@ impl LineEnd {
     }
 }
 
-/// Lines. A record is a line without its end; `put` adds the end. The original's
-/// POE::Filter::Line.
+/// Lines.
+///
+/// A record is a line without its end; `put` adds the end. The original's POE::Filter::Line.
 ///
 /// With a fixed end everything else is content: a line that ends in CR LF has the CR at its end for
 /// [`LineFilter::lf`], and a lone LF ends nothing for [`LineFilter::crlf`]. What a record contains is
@@ -254,8 +264,9 @@ impl LineFilter {
         Self::new(LineEnd::CrLf)
     }
 
-    /// Lines that end like the client's first line, in LF, CR LF or CR, both ways. Lines that are
-    /// put before it has arrived end in CR LF.
+    /// Lines that end like the client's first line, in LF, CR LF or CR, both ways.
+    ///
+    /// Lines that are put before it has arrived end in CR LF.
     ///
     /// A first line that ends in CR is delivered when the byte after it has arrived, which may be
     /// the LF.
@@ -325,8 +336,9 @@ impl Filter for LineFilter {
     }
 }
 
-/// Input as it arrives: a record is whatever one read has returned. The original's
-/// POE::Filter::Stream.
+/// Input as it arrives: a record is whatever one read has returned.
+///
+/// The original's POE::Filter::Stream.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct StreamFilter;
 
@@ -342,16 +354,18 @@ impl Filter for StreamFilter {
     }
 }
 
-/// Blocks of a fixed size, without delimiters. What is put is written as it is, whatever its
-/// length. The original's POE::Filter::Block.
+/// Blocks of a fixed size, without delimiters.
+///
+/// What is put is written as it is, whatever its length. The original's POE::Filter::Block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BlockFilter {
     size: usize,
 }
 
 impl BlockFilter {
-    /// Blocks of `size` bytes; 0 counts as 1. A size above the session's input limit makes every
-    /// block too long.
+    /// Blocks of `size` bytes; 0 counts as 1.
+    ///
+    /// A size above the session's input limit makes every block too long.
     pub fn new(size: usize) -> Self {
         Self { size: size.max(1) }
     }

@@ -35,7 +35,7 @@ impl Meter {
     }
 }
 
-/// The meter of a connection, if anybody is told of its end.
+/// The meter of a connection, if a hook is told of its end.
 pub(in crate::servers) type Metered = Option<Rc<Meter>>;
 
 fn add(counter: &Cell<u64>, bytes: usize) {

@@ -36,7 +36,9 @@ impl MinRate {
         self
     }
 
-    /// How long the child waits at most, however many bytes move. Default: no limit.
+    /// How long the child waits at most, however many bytes move.
+    ///
+    /// Default: no limit.
     #[must_use]
     pub fn at_most(mut self, time: Duration) -> Self {
         self.at_most = Some(time);

@@ -12,8 +12,9 @@ use std::{
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct PeerCredentials {
-    /// Its process id in our namespace; `None` if the system does not tell. The process may have
-    /// ended since, and another may have its id.
+    /// Its process id in our namespace; `None` if the system does not tell.
+    ///
+    /// The process may have ended since, and another may have its id.
     pub pid: Option<u32>,
     /// Its effective user id.
     pub uid: u32,
@@ -72,8 +73,9 @@ impl Peer {
         self
     }
 
-    /// What the proxy has said that passes the connection on; `None` if the client has connected
-    /// without one.
+    /// What the proxy that passes the connection on has said.
+    ///
+    /// `None` if the client has connected without one.
     #[cfg(feature = "proxy-protocol")]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
     pub fn proxied(&self) -> Option<&Proxied> {

@@ -1,11 +1,7 @@
 //! Decides what happens next on a connection: the driver reports what has arrived and what was
 //! written, and asks which handler to call. Calls no handler and reads no clock.
 
-use super::{
-    filter::{Input, Record},
-    limit::Limit,
-    session::{PostedAction, Session},
-};
+use super::session::{PostedAction, Session};
 use crate::core::{error::Operation, time::Time};
 use std::io;
 
@@ -48,8 +44,7 @@ impl Session {
         if self.shutdown {
             self.dropped += bytes.len() as u64;
         } else {
-            self.input.drain(..std::mem::take(&mut self.taken));
-            self.input.extend_from_slice(bytes);
+            self.input.receive(bytes);
         }
     }
 
@@ -59,27 +54,19 @@ impl Session {
     }
 
     pub(super) fn read_failed(&mut self, error: io::Error) {
-        self.reading = false;
-        self.ending = Some(error);
+        self.input.end(error);
     }
 
     /// So many bytes of the output have been written.
     pub(super) fn wrote(&mut self, count: usize) {
         self.times.moved();
-        self.written += count;
-        if self.written >= self.output.len() {
-            self.output.clear();
-            self.written = 0;
+        if self.output.wrote(count) {
             self.post_event(PostedAction::Flush);
-        } else if self.written > self.output.len() / 2 {
-            self.output.drain(..std::mem::take(&mut self.written));
         }
     }
 
     pub(super) fn write_failed(&mut self, error: io::Error) {
-        self.writing = false;
-        self.output.clear();
-        self.written = 0;
+        self.output.fail();
         self.post_event(PostedAction::Error(Operation::Write, error));
     }
 }
@@ -115,7 +102,7 @@ impl Session {
         Some(match event {
             PostedAction::Start => ConnStep::Start,
             PostedAction::Put(record) => {
-                self.posted -= record.len();
+                self.output.redeem(record.len());
                 *buffer = record;
                 ConnStep::Put
             }
@@ -144,58 +131,17 @@ impl Session {
     }
 
     fn find_record(&mut self, buffer: &mut Vec<u8>) -> Option<ConnStep> {
-        if self.shutdown || self.stuck {
+        if self.shutdown {
             return None;
         }
-        match self.try_find(buffer) {
+        match self.input.take_record(&mut *self.filter, buffer) {
             Ok(true) => {
                 self.times.moved();
                 Some(ConnStep::Input)
             }
             Ok(false) => None,
-            Err(error) => {
-                self.stuck = true;
-                Some(ConnStep::Error(Operation::Read, error))
-            }
+            Err(error) => Some(ConnStep::Error(Operation::Read, error)),
         }
-    }
-
-    fn try_find(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
-        while let Some(record) = self.ask_filter()? {
-            let pending = &self.input[self.taken..];
-            buffer.clear();
-            buffer.extend_from_slice(record.bytes(pending).unwrap_or_default());
-            self.taken += record.consumed();
-            self.seen = 0;
-            self.decoding = record.is_made();
-            if !record.is_nothing() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Asks the filter for a record in the input that was not taken yet.
-    fn ask_filter(&mut self) -> io::Result<Option<Record>> {
-        let pending = &self.input[self.taken..];
-        if pending.is_empty() && !self.decoding {
-            return Ok(None);
-        }
-        let input = Input::part(pending, self.seen, self.input_limit);
-        let found = self.filter.next(&input)?;
-        let needed = found.as_ref().map_or(pending.len(), Record::size);
-        if needed > self.input_limit {
-            return Err(Limit::Input(self.input_limit).into());
-        }
-        if found.as_ref().is_some_and(|it| !it.fits(pending.len())) {
-            let reason = "the filter found a record that is not in the input";
-            return Err(io::Error::other(reason));
-        }
-        if found.is_none() {
-            self.seen = pending.len();
-            self.decoding = false;
-        }
-        Ok(found)
     }
 
     /// The step that tells the object of the stop: once, when all input has been delivered.
@@ -215,10 +161,7 @@ impl Session {
     /// The step that tells the object why reading has ended. Not in a shutdown, where input is not
     /// awaited.
     fn take_ending(&mut self) -> Option<ConnStep> {
-        if self.stuck {
-            return None;
-        }
-        let error = self.ending.take()?;
+        let error = self.input.take_ending()?;
         if self.shutdown && is_end_of_input(&error) {
             return None;
         }
@@ -227,7 +170,7 @@ impl Session {
 
     /// Nothing to read, nothing to write, no state to come: no handler would ever be called again.
     fn nothing_can_happen(&self) -> bool {
-        let quiet = self.events.is_empty() && self.output.is_empty();
+        let quiet = self.events.is_empty() && self.output().is_empty();
         let waits = self.wants_read() || self.has_more() || self.alarms.next().is_some();
         self.connected && quiet && (self.shutdown || !waits)
     }
@@ -246,9 +189,9 @@ impl Session {
         let useful = if self.shutdown {
             self.dropped < Self::DROPPED
         } else {
-            !self.stuck
+            !self.input.is_stuck()
         };
-        self.reading && useful
+        self.input.is_open() && useful
     }
 
     /// Whether output is to be written while handlers are still called, since there is as much as
@@ -269,7 +212,7 @@ impl Session {
     }
 
     pub(super) fn output(&self) -> &[u8] {
-        &self.output[self.written..]
+        self.output.unwritten()
     }
 
     /// When the next alarm goes off, or a time ends.

@@ -1,17 +1,17 @@
 //! One connection as its object sees it: the input, the output, and what is to happen next. Decides
 //! for the driver; makes no system call, calls no handler, reads no clock.
 
+mod incoming;
+mod outgoing;
+mod requests;
+
+use self::{incoming::Incoming, outgoing::Outgoing};
 use super::{
     filter::{Filter, LineFilter},
-    limit::Limit,
     peer::{Peer, PeerCredentials},
     times::Times,
 };
-use crate::core::{
-    alarms::{AlarmId, Alarms},
-    error::Operation,
-    time::Time,
-};
+use crate::core::{alarms::Alarms, error::Operation, time::Time};
 use std::{
     collections::VecDeque,
     fmt, io,
@@ -51,26 +51,8 @@ pub struct Session {
     pub(super) in_state: bool,
     pub(super) alarms: Alarms,
     pub(super) filter: Box<dyn Filter>,
-    pub(super) input: Vec<u8>,
-    /// How many bytes at the head of the input have been taken.
-    pub(super) taken: usize,
-    /// How many bytes of the rest the filter has searched without finding a record.
-    pub(super) seen: usize,
-    /// The filter may have more records from input that it has taken.
-    pub(super) decoding: bool,
-    pub(super) input_limit: usize,
-    /// The filter cannot continue with this input; another filter or limit may.
-    pub(super) stuck: bool,
-    /// Whether more can arrive.
-    pub(super) reading: bool,
-    /// Why no more can arrive: the object is told after the last record.
-    pub(super) ending: Option<io::Error>,
-    pub(super) output: Vec<u8>,
-    pub(super) written: usize,
-    /// Bytes in posted puts: they count as output.
-    pub(super) posted: usize,
-    pub(super) output_limit: usize,
-    pub(super) writing: bool,
+    pub(super) input: Incoming,
+    pub(super) output: Outgoing,
     pub(super) connected: bool,
     pub(super) shutdown: bool,
     pub(super) shutdown_on_error: bool,
@@ -110,19 +92,8 @@ impl Session {
             in_state: false,
             alarms: Alarms::default(),
             filter: Box::new(LineFilter::lf()),
-            input: Vec::new(),
-            taken: 0,
-            seen: 0,
-            decoding: false,
-            input_limit: Self::INPUT_LIMIT,
-            stuck: false,
-            reading: true,
-            ending: None,
-            output: Vec::new(),
-            written: 0,
-            posted: 0,
-            output_limit: Self::OUTPUT_LIMIT,
-            writing: true,
+            input: Incoming::new(Self::INPUT_LIMIT),
+            output: Outgoing::new(Self::OUTPUT_LIMIT),
             connected: true,
             shutdown: false,
             shutdown_on_error: true,
@@ -149,16 +120,18 @@ impl Session {
         &self.peer
     }
 
-    /// What the proxy has said that passes the connection on; `None` if the client has connected
-    /// without one.
+    /// What the proxy that passes the connection on has said.
+    ///
+    /// `None` if the client has connected without one.
     #[cfg(feature = "proxy-protocol")]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
     pub fn proxied(&self) -> Option<&crate::servers::proxy::Proxied> {
         self.peer.proxied()
     }
 
-    /// The client's address and port when the connection was accepted. An IPv4 client has an IPv4
-    /// address, also on an IPv6 socket. `None` over a UNIX socket.
+    /// The client's address and port when the connection was accepted.
+    ///
+    /// An IPv4 client has an IPv4 address, also on an IPv6 socket. `None` over a UNIX socket.
     pub fn remote_address(&self) -> Option<SocketAddr> {
         self.peer.remote_address()
     }
@@ -183,8 +156,9 @@ impl Session {
         self.peer.path()
     }
 
-    /// The process at the other end of a UNIX socket. `None` over TCP, and where the system does not
-    /// tell.
+    /// The process at the other end of a UNIX socket.
+    ///
+    /// `None` over TCP, and where the system does not tell.
     pub fn peer_credentials(&self) -> Option<PeerCredentials> {
         self.peer.credentials()
     }
@@ -212,8 +186,10 @@ impl Session {
         self.got_error = got;
     }
 
-    /// Whether the connection is being shut down: no more input is delivered, and the connection is
-    /// disconnected when the output has been written.
+    /// Whether the connection is being shut down.
+    ///
+    /// No more input is delivered, and the connection is disconnected when the output has been
+    /// written.
     pub fn is_shutdown(&self) -> bool {
         self.shutdown
     }
@@ -226,8 +202,9 @@ impl Session {
         self.shutdown = shutdown;
     }
 
-    /// Whether the connection is open: false once [`disconnect`](Self::disconnect) was called, and
-    /// in `handler_stop`.
+    /// Whether the connection is open.
+    ///
+    /// It is false once [`disconnect`](Self::disconnect) was called, and in `handler_stop`.
     pub fn is_connected(&self) -> bool {
         self.connected
     }
@@ -243,8 +220,9 @@ impl Session {
 
 /// Time limits.
 impl Session {
-    /// How long the client may be idle: it sends nothing and takes no output. Default: `None`, no
-    /// limit.
+    /// How long the client may be idle: it sends nothing and takes no output.
+    ///
+    /// Default: `None`, no limit.
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.times.idle
     }
@@ -253,7 +231,7 @@ impl Session {
     ///
     /// When it has passed, [`handler_error`](super::ConnClass::handler_error) is called with
     /// [`Limit::Idle`](super::Limit::Idle), once for each idle period. Its default disconnects; to
-    /// inform the client, put a goodbye and call [`shutdown`](Self::shutdown).
+    /// inform the client, put a last line and call [`shutdown`](Self::shutdown).
     pub fn set_idle_timeout(&mut self, time: Option<Duration>) {
         self.times.set_idle(time);
     }
@@ -267,8 +245,9 @@ impl Session {
         self.times.set_total(time, self.now);
     }
 
-    /// How long a disconnected connection waits for the client to finish sending, so that a reset
-    /// does not destroy the last answer. Default: zero.
+    /// How long a disconnected connection waits for the end of the client's input.
+    ///
+    /// It keeps a reset from destroying the last answer. Default: zero.
     pub fn linger(&self) -> Duration {
         self.linger
     }
@@ -282,28 +261,32 @@ impl Session {
 
 /// The filter and the limits.
 impl Session {
-    /// What cuts the input into records and encodes the output. Default: [`LineFilter::lf`].
+    /// What cuts the input into records and encodes the output.
+    ///
+    /// Default: [`LineFilter::lf`].
     pub fn filter(&self) -> &dyn Filter {
         &*self.filter
     }
 
-    /// Sets the filter, at any time: the new one gets the input that was not taken yet. Output that
-    /// was put stays as it was encoded.
+    /// Sets the filter, at any time: the new one gets the input that was not taken yet.
+    ///
+    /// Output that was put stays as it was encoded.
     pub fn set_filter(&mut self, filter: impl Filter + 'static) {
         self.filter = Box::new(filter);
-        self.look_again();
+        self.input.look_again();
     }
 
-    /// How many bytes of input a record may take, its delimiters included. Default:
-    /// [`INPUT_LIMIT`](Self::INPUT_LIMIT). A longer record is a read error.
+    /// How many bytes of input a record may take, its delimiters included.
+    ///
+    /// Default: [`INPUT_LIMIT`](Self::INPUT_LIMIT). A longer record is a read error.
     pub fn input_limit(&self) -> usize {
-        self.input_limit
+        self.input.limit
     }
 
     /// Sets [`input_limit`](Self::input_limit).
     pub fn set_input_limit(&mut self, bytes: usize) {
-        self.input_limit = bytes;
-        self.look_again();
+        self.input.limit = bytes;
+        self.input.look_again();
     }
 
     /// How many bytes of output, encoded, may wait for the client.
@@ -311,163 +294,31 @@ impl Session {
     /// Default: [`OUTPUT_LIMIT`](Self::OUTPUT_LIMIT). A put that exceeds it is a write error, and
     /// the connection is disconnected.
     pub fn output_limit(&self) -> usize {
-        self.output_limit
+        self.output.limit
     }
 
     /// Sets [`output_limit`](Self::output_limit).
     pub fn set_output_limit(&mut self, bytes: usize) {
-        self.output_limit = bytes;
+        self.output.limit = bytes;
     }
 
     /// The input that was not taken for a record: after the end of input, half a line.
     pub fn pending_input(&self) -> &[u8] {
-        &self.input[self.taken..]
+        self.input.pending()
     }
 
-    /// Removes that input and returns it, for a protocol that skips what it cannot parse.
+    /// Removes that input and returns it.
+    ///
+    /// Use it for a protocol that skips what it cannot parse.
     pub fn take_input(&mut self) -> Vec<u8> {
-        let mut input = std::mem::take(&mut self.input);
-        input.drain(..std::mem::take(&mut self.taken));
-        self.look_again();
-        input
+        self.input.take_all()
     }
 
-    /// How many bytes of output wait for the client, posted ones included. The original's
-    /// `get_driver_out_octets`.
+    /// How many bytes of output wait for the client, posted ones included.
+    ///
+    /// The original's `get_driver_out_octets`.
     pub fn pending_output(&self) -> usize {
-        self.output.len() - self.written + self.posted
-    }
-
-    fn look_again(&mut self) {
-        self.seen = 0;
-        self.stuck = false;
-    }
-}
-
-/// What a handler can ask for.
-impl Session {
-    /// Sends a record: the filter encodes it now; it is written when the handler has returned. The
-    /// original's `$self->get_wheel->put(...)`.
-    ///
-    /// If it exceeds the output limit, or the filter refuses it, no part of it is sent and
-    /// [`handler_error`](super::ConnClass::handler_error) is called. After a disconnect or a write
-    /// error it is dropped.
-    pub fn put(&mut self, record: impl AsRef<[u8]>) {
-        if !self.takes_output() {
-            return;
-        }
-        let before = self.output.len();
-        let refused = self.filter.put(record.as_ref(), &mut self.output).err();
-        if let Some(error) = refused {
-            self.output.truncate(before);
-            self.events
-                .push_back(PostedAction::Error(Operation::Write, error));
-        } else if self.pending_output() > self.output_limit {
-            self.output.truncate(before);
-            self.overflow();
-        }
-    }
-
-    /// Posts a record to [`handler_put`](super::ConnClass::handler_put), whose default sends it. The
-    /// original's `$self->yield(put => ...)`.
-    pub fn post_put(&mut self, record: impl Into<Vec<u8>>) {
-        let record = record.into();
-        if !self.takes_output() {
-            return;
-        }
-        if self.pending_output().saturating_add(record.len()) > self.output_limit {
-            return self.overflow();
-        }
-        self.posted += record.len();
-        self.events.push_back(PostedAction::Put(record));
-    }
-
-    /// Posts a shutdown: [`handler_shutdown`](super::ConnClass::handler_shutdown).
-    ///
-    /// Its default disconnects at once after an error or when nothing is left to write, otherwise
-    /// when everything has been written.
-    pub fn shutdown(&mut self) {
-        self.post_event(PostedAction::Shutdown);
-    }
-
-    /// Ends the connection: unwritten output is dropped, and only `handler_stop` is still called.
-    pub fn disconnect(&mut self) {
-        self.connected = false;
-    }
-
-    /// Posts a state: [`handler_state`](super::ConnClass::handler_state) is called with it before
-    /// more input is delivered.
-    pub fn post(&mut self, state: &str) {
-        if self.in_state {
-            self.later.push(state.to_owned());
-        } else {
-            self.post_event(PostedAction::State(state.to_owned()));
-        }
-    }
-
-    /// Posts `state` when `after` has passed: the way to disconnect a client that says nothing.
-    pub fn delay_set(&mut self, state: &str, after: Duration) -> AlarmId {
-        self.alarms.set(self.now + after, state)
-    }
-
-    /// Removes an alarm. False if it has gone off or was removed before.
-    pub fn alarm_remove(&mut self, id: AlarmId) -> bool {
-        self.alarms.remove(id)
-    }
-
-    /// Removes all alarms.
-    pub fn alarm_remove_all(&mut self) {
-        self.alarms.clear();
-    }
-
-    /// The moment at which this turn began.
-    pub fn now(&self) -> Time {
-        self.now
-    }
-
-    /// Tells the parent now that the child is alive, during long legitimate work.
-    ///
-    /// A handler that takes longer than `timeout` without this call counts as stuck, and its child
-    /// is told to stop.
-    ///
-    /// # Errors
-    ///
-    /// When the parent cannot be reached.
-    pub fn ack(&self) -> io::Result<()> {
-        (self.say_ack)()
-    }
-
-    /// Asks for more time for this connection, `time` from now, where there is a `busy_timeout`: see
-    /// [`Comm::extend`](crate::Comm::extend).
-    pub fn extend(&self, time: Duration) {
-        (self.extend)(time);
-    }
-
-    /// Makes the child leave when this connection ends, and be replaced.
-    ///
-    /// For an object that has lost a resource that it needs, such as its connection to a database.
-    /// See [`Comm::leave_after_this`](crate::Comm::leave_after_this).
-    pub fn leave_after_this(&mut self) {
-        self.leaves = true;
-    }
-
-    fn takes_output(&self) -> bool {
-        self.connected && self.writing
-    }
-
-    /// Ends the connection of a client that does not keep up: nothing more is put, and the handler
-    /// is told first.
-    fn overflow(&mut self) {
-        self.writing = false;
-        let error = Limit::Output(self.output_limit).into();
-        self.post_event(PostedAction::Error(Operation::Write, error));
-        self.post_event(PostedAction::Disconnect);
-    }
-
-    pub(super) fn post_event(&mut self, event: PostedAction) {
-        if self.connected {
-            self.events.push_back(event);
-        }
+        self.output.pending()
     }
 }
 

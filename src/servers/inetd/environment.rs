@@ -24,7 +24,7 @@ const STALE: [&str; 16] = [
     "UNIXREMOTEPID",
 ];
 
-/// Describes the client in the environment of its program, and nobody else.
+/// Describes the client in the environment of its program, and nothing else.
 pub(super) fn describe(peer: &Peer, environment: &mut BTreeMap<OsString, OsString>) {
     for name in STALE {
         environment.remove(std::ffi::OsStr::new(name));

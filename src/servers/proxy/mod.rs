@@ -21,10 +21,10 @@
 //!
 //! - **Off unless asked for.** A server without [`proxy_protocol`] passes a header to its handler
 //!   as it passes all bytes.
-//! - **A peer that is not trusted is not served.** A client that could send a header of its own
-//!   could call itself anybody. So with a [`ProxyProtocol`] a connection from elsewhere is closed,
-//!   with a header and without one; see [`direct`](ProxyProtocol::direct) for those that come
-//!   without a proxy.
+//! - **A peer that is not trusted is not served.** A client that could send a header of its own could
+//!   claim any address. So with a [`ProxyProtocol`] a connection from elsewhere is closed, with a
+//!   header and without one; see [`direct`](ProxyProtocol::direct) for those that come without a
+//!   proxy.
 //! - **A header is required, once.** It is read before the handler runs, to its last byte and not
 //!   beyond it, within [`timeout`](ProxyProtocol::timeout). The child counts as busy meanwhile, and
 //!   goes on sending ACKs.
@@ -60,7 +60,7 @@ const CHUNK: usize = 512;
 /// Which proxies are trusted to tell whose connection they pass on.
 ///
 /// For [`StreamServer::proxy_protocol`](crate::servers::StreamServer::proxy_protocol). A new one
-/// trusts nobody.
+/// trusts no proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProxyProtocol {
     trusted: Vec<Cidr>,
@@ -86,7 +86,7 @@ enum ConnOrigin {
 }
 
 impl ProxyProtocol {
-    /// Trusts nobody: each connection is refused.
+    /// Trusts no proxy: each connection is refused.
     pub fn new() -> Self {
         Self {
             trusted: Vec::new(),
@@ -98,16 +98,17 @@ impl ProxyProtocol {
 
     /// Trusts the proxies of a network. It can be called for several.
     ///
-    /// A connection from there must begin with a header. List proxies and nothing else: whoever
-    /// connects from there can call itself anybody.
+    /// A connection from there must begin with a header. List proxies and nothing else: a client that
+    /// connects from there can claim any address.
     #[must_use]
     pub fn trust(mut self, proxies: Cidr) -> Self {
         self.trusted.push(proxies);
         self
     }
 
-    /// Trusts every process that connects to a UNIX socket, or to another socket whose clients have
-    /// no internet address.
+    /// Trusts every process that connects to a UNIX socket.
+    ///
+    /// The same holds for another socket whose clients have no internet address.
     ///
     /// The [mode](crate::UnixServer::mode) of the socket file says who can.
     #[must_use]
@@ -116,8 +117,9 @@ impl ProxyProtocol {
         self
     }
 
-    /// Serves clients of a network that connect without a proxy and send no header: probes of an
-    /// orchestrator, an administrator. It can be called for several.
+    /// Serves clients of a network that connect without a proxy and send no header.
+    ///
+    /// They may be probes of an orchestrator, or an administrator. It can be called for several.
     ///
     /// What they send is the handler's, even if it looks like a header. For an address that is
     /// [trusted](Self::trust) too it has no effect.

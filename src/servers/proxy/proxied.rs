@@ -77,7 +77,9 @@ impl Proxied {
         Some(canonical(address.destination))
     }
 
-    /// Whether the proxy has connected for itself (the command LOCAL of version 2): a health check.
+    /// Whether the proxy has connected for itself: a health check.
+    ///
+    /// It is the command LOCAL of version 2.
     pub fn is_local(&self) -> bool {
         self.is_local
     }
@@ -92,7 +94,9 @@ impl Proxied {
         self.header.authority()
     }
 
-    /// The protocol that client and proxy have agreed on by TLS (ALPN): `h2`, `http/1.1`.
+    /// The protocol that client and proxy have agreed on by TLS (ALPN).
+    ///
+    /// `h2` or `http/1.1`, for example.
     pub fn alpn(&self) -> Option<&[u8]> {
         self.header.alpn()
     }
@@ -107,8 +111,9 @@ impl Proxied {
         self.header.netns()
     }
 
-    /// How the client has connected to the proxy by TLS; `None` if it has not, or if the proxy does
-    /// not tell.
+    /// How the client has connected to the proxy by TLS.
+    ///
+    /// `None` if it has not, or if the proxy does not tell.
     pub fn tls(&self) -> Option<ProxiedTls> {
         let info = self.header.ssl()?;
         info.client_ssl().then(|| ProxiedTls::from(&info))

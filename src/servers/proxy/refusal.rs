@@ -3,18 +3,21 @@
 use crate::{core::proxy::Malformed, sys::tally::Tally};
 use std::fmt;
 
-/// Why a connection was closed instead of served, where a PROXY protocol header is required.
+/// Why a connection was closed for the lack of a PROXY protocol header.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum HeaderRefusal {
     /// It came from an address that is neither trusted nor direct. Not a byte was read.
     Untrusted,
-    /// What it began with is no valid header: garbage, a wrong checksum, or too long a one.
+    /// What it began with is no valid header.
+    ///
+    /// Garbage, a wrong checksum, or too long a one.
     Malformed,
     /// The header was not complete within the time limit.
     Late,
-    /// It ended before the header did. A balancer that only looks whether the port is open does
-    /// that.
+    /// It ended before the header did.
+    ///
+    /// A balancer that only looks whether the port is open does that.
     Ended,
 }
 

@@ -38,7 +38,7 @@ impl<S: 'static> HandlerFactory<S> {
         }
     }
 
-    /// The handler of a child that probably serves nobody: made when it is called.
+    /// The handler of a child that probably serves no client: made when it is called.
     pub(super) fn make_if_needed(&mut self) -> Handler<S> {
         let mut factory = self.0.take();
         let mut made = None;

@@ -11,8 +11,9 @@ use crate::{
 };
 use std::io;
 
-/// A [`StreamServer`] with state per child, waiting for its handler: see
-/// [`TcpServer::per_child`](crate::TcpServer::per_child).
+/// A [`StreamServer`] with state per child, waiting for its handler.
+///
+/// See [`TcpServer::per_child`](crate::TcpServer::per_child).
 #[derive(Debug)]
 #[must_use = "it needs a handler: call `serve`"]
 pub struct PerChild<L, I> {
@@ -21,13 +22,14 @@ pub struct PerChild<L, I> {
 }
 
 impl<L: Listener<Stream: Stream>, I> PerChild<L, I> {
-    /// A server on `listener` whose handler has state of its own in each child, made by `init` after
-    /// the fork.
+    /// A server on `listener` whose handler has state of its own in each child.
+    ///
+    /// The state is made by `init` after the fork.
     pub fn on(listener: L, init: I) -> Self {
         Self { listener, init }
     }
 
-    /// The server that hands each connection to `handler`, together with the child's state.
+    /// The server that hands each connection to `handler`, with the child's state.
     pub fn serve<T: 'static>(
         self,
         mut handler: impl FnMut(&mut T, Conn<L::Stream>) -> io::Result<()> + 'static,
@@ -78,8 +80,9 @@ impl<L: Listener<Stream: Stream>, I> PerChild<L, I> {
         PerChild { listener, init }.serve(move |with_end, conn| handler(&mut with_end.state, conn))
     }
 
-    /// The server that has `factory` make an object for each connection, from the child's state: see
-    /// [`TcpServer::conn_class`](crate::TcpServer::conn_class).
+    /// The server that makes an object for each connection from the child's state.
+    ///
+    /// `factory` makes it: see [`TcpServer::conn_class`](crate::TcpServer::conn_class).
     pub fn conn_class<T: 'static, C: ConnClass>(
         self,
         mut factory: impl FnMut(&mut T) -> C + 'static,

@@ -1,5 +1,5 @@
 //! A board that an earlier program of this server has made, on which children of that program note what
-//! they do. It can be read; nobody but those children can write to it any more.
+//! they do. It can be read; no process but those children can write to it any more.
 
 use super::view::{numbers_at, queue_times_at};
 use crate::{

@@ -7,6 +7,7 @@ mod slots;
 
 use super::*;
 use crate::core::{
+    config::CommChannel,
     inbox::Inbox,
     system::ChildPipe,
     time::Time,
@@ -31,7 +32,7 @@ impl Scoreboard {
     fn enter(&mut self, child: ChildId) {
         // Nothing is forked here, so nothing need be lent.
         let on_board = self.board.prepare(child).is_some();
-        let inbox = Inbox::new(child, CommWords::CONTROL, false, on_board);
+        let inbox = Inbox::new(child, CommWords::CONTROL, CommChannel::Stdout, on_board);
         self.inboxes.insert(child.slot(), inbox);
     }
 
@@ -40,7 +41,7 @@ impl Scoreboard {
         let words = self.board.view.memory.owners_words();
         let start = self.board.view.layout.offset(child.slot()).unwrap() / size_of::<AtomicU64>();
         words[start + ENTRY_AT].store(BoardEntry::of(child.serial()).bits(), SeqCst);
-        let inbox = Inbox::new(child, CommWords::CONTROL, false, true);
+        let inbox = Inbox::new(child, CommWords::CONTROL, CommChannel::Stdout, true);
         self.inboxes.insert(child.slot(), inbox);
     }
 

@@ -1,5 +1,5 @@
 //! The deaths of children that the holder has reaped, as a parent learns of them: each once, by what the
-//! journal says. Reaps nobody.
+//! journal says. Reaps no process.
 
 use super::journal_memory::Journal;
 use crate::core::journal::LifePhase;

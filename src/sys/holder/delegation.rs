@@ -11,10 +11,11 @@ use crate::{
     core::{
         child::ChildId,
         error::Error,
-        state::{FdRole, Snapshot},
+        state::{EncodedList, FdRole, Snapshot},
         time::Time,
     },
     sys::{
+        adopted,
         clock::Clock,
         unix::UnixSystem,
         upgrade::{self, LONGEST_INSTRUCTION, UpgradeInstruction, UpgradeTask},
@@ -122,7 +123,8 @@ impl HolderLink {
         }
         let numbers = self.numbers(state, &handing)?;
         let there = state.clone().renumbered(|fd| numbers.get(&fd).copied());
-        let there = there.ok_or_else(|| refused("it lacks a descriptor"))?;
+        let mut there = there.ok_or_else(|| refused("it lacks a descriptor"))?;
+        there.pool.orphans = EncodedList(orphans(state));
         let file = upgrade::sealed(&there.encode())?;
         self.hand(attempt, handing.len(), &[file.as_raw_fd()])?;
         let in_holder = |index| self.handed(index);
@@ -235,6 +237,16 @@ impl HolderLink {
         }
         Ok(numbers)
     }
+}
+
+/// The processes that are the holder's when this one has ended, and none of the server's.
+fn orphans(state: &Snapshot) -> Vec<u32> {
+    let own = std::process::id();
+    let helper = state.pool.status_helper;
+    let is_known = |pid| state.children.iter().any(|it| it.pid == pid) || helper == Some(pid);
+    let holders = adopted::children_of(super::holder().unwrap_or_default());
+    let all = holders.into_iter().chain(adopted::children_of(own));
+    all.filter(|pid| *pid != own && !is_known(*pid)).collect()
 }
 
 /// What the next program is told. The reason of a way back may be of any length.

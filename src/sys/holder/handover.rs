@@ -18,7 +18,7 @@ pub(super) const HANDED: usize = 1024;
 const WORD: usize = size_of::<u64>();
 
 // The words.
-/// Whether an upgrade is under way: the holder reaps nobody but the parent then.
+/// Whether an upgrade is under way: the holder reaps no process but the parent then.
 const OPEN_AT: usize = 0;
 /// The pid of the parent that has said its last words.
 const GOODBYE_AT: usize = 1;
@@ -86,7 +86,7 @@ impl Handover {
     /// The parent begins. Returns the number of its attempt, which no other has: a holder that was
     /// stopped may still be busy with an earlier one.
     pub(super) fn open(&self) -> u32 {
-        // OK to cut: nobody tries that often.
+        // OK to cut: no program tries that often.
         let attempt = self.get(ATTEMPTS_AT) as u32 + 1;
         self.set(ATTEMPTS_AT, attempt.into());
         self.set(OPEN_AT, 1);

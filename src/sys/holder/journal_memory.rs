@@ -6,8 +6,9 @@ use crate::{
         journal::{
             ASKED_AT, DEATHS_AT, END_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT,
             JournalRecord, LifePhase, OVER_AT, OWED_AT, PID_AT, RECORD_WORDS, RECORDS_AT,
-            RENEWED_AT, ROOM, RetirementNote, SAID_AT, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT,
-            STOP_IN_HEARD, SUCCESSOR_AT, SavedAt, TOLD_AT, UPGRADE_AT, WordNotes, heard_at, words,
+            RELOAD_ASKED_AT, RENEWED_AT, ROOM, RetirementNote, SAID_AT, SAVED_AT, SERIAL_AT,
+            SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, SavedAt, TOLD_AT, UPGRADE_AT,
+            WordNotes, heard_at, words,
         },
         signal_policy::Arrived,
         stop::StopState,
@@ -190,11 +191,19 @@ impl Journal {
         self.set(SERIAL_AT, note.serial.into());
         self.set(OWED_AT, note.owed);
         self.set(RENEWED_AT, note.renewed.into());
+        self.set(RELOAD_ASKED_AT, note.reload_asked.into());
         self.set(FAILURE_AT, FailureNote::word(note.failure));
         self.set(UPGRADE_AT, note.upgrade.word());
         let HeardAt(place) = self.note_heard(note.stop, taken);
         self.set(HEARD_AT, place);
         self.set(SETTLED_AT, std::process::id().into());
+    }
+
+    /// In the turn in which a reload begins. The epoch comes last: it has the next parent go on with the
+    /// reload, for which that has to read the settings.
+    pub(super) fn note_reload(&self, epoch: u32) {
+        self.set(RENEWED_AT, 1);
+        self.set(EPOCH_AT, epoch.into());
     }
 
     /// Which signals were acted on.
@@ -212,6 +221,7 @@ impl Journal {
             stop: StopState::read(self.get(heard_at(self.get(HEARD_AT)) + STOP_IN_HEARD)),
             failure: FailureNote::read(self.get(FAILURE_AT)),
             renewed: self.get(RENEWED_AT) != 0,
+            reload_asked: self.get(RELOAD_ASKED_AT) != 0,
             upgrade: UpgradeNote::read(self.get(UPGRADE_AT)),
         }
     }
@@ -344,7 +354,7 @@ mod tests {
         assert_eq!(journal.slot_of(100), None);
     }
 
-    /// As the kernel writes it, while nobody writes a phase.
+    /// As the kernel writes it, while no process writes a phase.
     #[test]
     #[allow(unsafe_code)]
     fn a_child_whose_pid_is_written_during_its_fork_is_known_from_then_on() {
@@ -352,7 +362,7 @@ mod tests {
         let forking = JournalRecord::forking(ChildId::new(1, 7), 3, false, Time::START);
         journal.put(1, &forking);
         assert_eq!(journal.slot_of(0), None);
-        // SAFETY: the place is in the journal, which nobody else has.
+        // SAFETY: the place is in the journal, which no other process has.
         unsafe { journal.pid_at(1).write_volatile(100) };
         let living = JournalRecord {
             phase: LifePhase::Lives,
@@ -372,7 +382,7 @@ mod tests {
         assert_eq!(journal.record(1), JournalRecord { said, ..living });
     }
 
-    /// A stop is heard once, whenever the parent is killed that has heard it.
+    /// A stop is acted on once, whenever the parent that has received it is killed.
     #[test]
     fn a_stop_is_noted_together_with_the_signal_that_has_asked_for_it() {
         let journal = Journal::new(1).unwrap();

@@ -63,7 +63,7 @@ impl KeptPipes {
         }
     }
 
-    /// The pipes of a child, for whoever asks; they are kept no longer.
+    /// The pipes of a child, for the parent that asks; they are kept no longer.
     pub(super) fn take(&mut self, slot: usize, serial: u32) -> Pipes {
         let kept = self.slots.get_mut(slot);
         let kept = kept.filter(|slot| slot.serial == serial);

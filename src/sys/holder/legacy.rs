@@ -19,7 +19,7 @@ impl Legacy {
     pub(super) fn note_in(&self, journal: &Journal) {
         journal.note_pool(&self.note, &Arrived::default());
         if !self.saved.is_empty() {
-            // OK to ignore: whoever has made this looks to it that it fits.
+            // OK to ignore: the one that has made this has made it fit.
             journal.save(&self.saved);
         }
         for child in &self.children {

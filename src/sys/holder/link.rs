@@ -57,14 +57,14 @@ impl HolderLink {
 
     pub(super) fn say(&self, message: Message) {
         // OK to ignore: a pipe that is kept for too long is replaced by that of the next child in its
-        // slot, and a holder that does not hear is gone or stopped.
+        // slot, and a holder that does not answer is gone or stopped.
         if let Err(error) = messages::send(&self.channel, message, &[]) {
             log::debug!("{message:?} to the holder: {error}");
         }
     }
 
-    /// What has arrived: signals as the holder has heard them, and the deaths of children that it has
-    /// reaped. Those that somebody has sent to this process are left out, since whoever signals all
+    /// What has arrived: signals as the holder has received them, and the deaths of children that it has
+    /// reaped. Those that were sent to this process itself are left out, since a sender that signals all
     /// processes of a group has signalled the holder as well.
     ///
     /// `woken` says that the holder may have said something.
@@ -107,6 +107,10 @@ impl HolderLink {
 impl PoolJournal for HolderLink {
     fn note_pool(&self, note: &PoolNote) {
         self.journal.note_pool(note, &self.asked);
+    }
+
+    fn note_reload(&self, epoch: u32) {
+        self.journal.note_reload(epoch);
     }
 
     fn note_epoch(&self, child: ChildId, epoch: u32) {

@@ -90,7 +90,7 @@ pub(super) struct HeldResources<'a> {
 }
 
 impl HeldResources<'_> {
-    /// The first parent goes on with those who have asked the program before. Nobody would be left to
+    /// The first parent goes on with those who have asked the program before. No process would be left to
     /// close their connections.
     fn leave_clients(&mut self) {
         if let Some(control) = &mut *self.control {
@@ -138,7 +138,7 @@ pub(super) struct Holder<'a> {
 }
 
 impl<'a> Holder<'a> {
-    /// This process adopts orphans from now on, and hears signals by a descriptor alone.
+    /// This process adopts orphans from now on, and reads signals from a descriptor alone.
     pub(super) fn new(
         mut setup: HolderSetup,
         resources: HeldResources<'a>,
@@ -260,9 +260,9 @@ impl<'a> Holder<'a> {
         }
     }
 
-    /// Waits for the end of the parent. Does not return if that has said goodbye.
+    /// Waits for the end of the parent. Does not return if that has announced its end.
     fn await_end(&mut self) -> RestartDecision {
-        // Who has ended before is told by no signal.
+        // No signal tells of processes that have ended before.
         self.take_signals();
         while self.parent.as_ref().is_some_and(|it| it.status.is_none()) {
             self.wait(None);
@@ -299,12 +299,12 @@ impl<'a> Holder<'a> {
         self.take_signals();
     }
 
-    /// Hears all that the parent has said.
+    /// Reads all that the parent has sent.
     fn read_messages(&mut self) {
         let Some(channel) = self.channel.take() else {
             return;
         };
-        // One whose other end is closed would be reported for ever. Looked at first: what was sent
+        // One whose other end is closed would be reported forever. Looked at first: what was sent
         // before the end was closed is read below. One that could not be looked at is kept.
         let has_hung_up = poll_any(
             [(channel.as_fd(), PollFlags::empty())],
@@ -336,7 +336,7 @@ impl<'a> Holder<'a> {
         self.channel.iter().for_each(messages::wake);
     }
 
-    /// Waits before the next parent; not for long if somebody wants the server to stop.
+    /// Waits before the next parent; not for long if a stop was asked for.
     fn pause(&mut self, after: Duration) {
         let until = self.setup.clock.now() + after;
         loop {

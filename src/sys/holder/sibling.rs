@@ -8,7 +8,7 @@
 //! | what fork does | here |
 //! |---|---|
 //! | runs the handlers of `pthread_atfork` | not done: code that counts on them runs in `server_start` at the most |
-//! | takes the locks of malloc and of streams | nobody can hold one: the process has one thread |
+//! | takes the locks of malloc and of streams | no thread can hold one: the process has a single one |
 //! | notes the id of the thread, which pthread functions pass to the kernel | the kernel writes it to the same place |
 //! | registers the list of robust mutexes, which the kernel forgets | done in the child |
 //! | notes the process id, before 2.25 | such a glibc is left alone |

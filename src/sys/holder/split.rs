@@ -165,13 +165,8 @@ impl UnixSystem {
         outlived: Option<Collected>,
     ) -> io::Result<ChildProcess> {
         let stops = self.earlier_stops.get(&child.id()).unwrap_or(&self.stops);
-        let process = ChildProcess::adopted(
-            child,
-            outlived,
-            self.poller.outputs(),
-            Some(Rc::clone(stops)),
-            Rc::clone(&self.out_of_memory),
-        );
+        let means = self.means(Some(Rc::clone(stops)));
+        let process = ChildProcess::adopted(child, outlived, means);
         let process = process.with_held_child(self.holder.held_child(child.id()));
         process.watch().map(|()| process)
     }

@@ -23,7 +23,7 @@ use crate::{
 use nix::libc;
 use std::{io, mem};
 
-/// A child that was asked, and whose answer nobody has read.
+/// A child that was asked, and whose answer was not read yet.
 #[derive(Clone, Copy, Debug)]
 struct AskedChild {
     child: ChildId,
@@ -101,7 +101,7 @@ impl Stacks {
         }
     }
 
-    /// Sends a reader if anybody was asked and none is under way.
+    /// Sends a reader if a child was asked and none is under way.
     pub(crate) fn begin_reading(&mut self, poller: &Poller) {
         let Some(area) = self.area.as_ref().filter(|_| self.reader.is_none()) else {
             return;

@@ -62,7 +62,7 @@ impl CodeMapping {
 }
 
 /// What a process has mapped; in place of one with other rights what this process has, which is of the
-/// same program. Who has given up rights does not choose the files that this process opens.
+/// same program. A process that has given up rights does not choose the files that this one opens.
 fn mappings(pid: u32) -> Vec<CodeMapping> {
     let of = |process: &str| fs::read_to_string(format!("/proc/{process}/maps")).ok();
     let childs = has_our_rights(pid).then(|| of(&pid.to_string())).flatten();

@@ -109,7 +109,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
-        /// Garbage is no stack, and hurts nobody: bytes of chance, addresses of code among them, and
+        /// Garbage is no stack, and does no harm: bytes of chance, addresses of code among them, and
         /// registers that point anywhere.
         #[test]
         fn any_bytes_are_walked_within_bounds(

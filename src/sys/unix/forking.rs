@@ -13,8 +13,9 @@ use crate::{
         group::ProcessGroup,
         holder::KernelParent,
         pipes::{self, ChildEnds, ParentEnds},
-        process::ChildProcess,
+        process::{ChildProcess, Means},
         signals::Mask,
+        stop_board::StopBoard,
     },
 };
 use std::{io, rc::Rc};
@@ -69,9 +70,7 @@ impl UnixSystem {
                 }))
             }
             Ok((Side::Parent(pid), kernel_parent)) => {
-                if context.is_kept {
-                    self.holder.forked(terms.id, Some(pid), kernel_parent);
-                }
+                self.note_birth(&context, Some(pid), kernel_parent);
                 drop(childs);
                 let process = self.process_of(&context, pid, kernel_parent, ends);
                 let unmasked = mask.restore();
@@ -82,9 +81,7 @@ impl UnixSystem {
                 })
             }
             Err(error) => {
-                if context.is_kept {
-                    self.holder.forked(terms.id, None, KernelParent::Parent);
-                }
+                self.note_birth(&context, None, KernelParent::Parent);
                 mask.restore().map_err(masked)?;
                 Err(unforked(error))
             }
@@ -101,6 +98,13 @@ impl UnixSystem {
         })
     }
 
+    /// Tells the holder which process a child that it keeps has; none if the fork has failed.
+    fn note_birth(&mut self, context: &ForkContext, pid: Option<u32>, kernel_parent: KernelParent) {
+        if context.is_kept {
+            self.holder.forked(context.terms.id, pid, kernel_parent);
+        }
+    }
+
     /// In the new child, which `parent` has forked.
     fn set_up_child(&mut self, context: &ForkContext, kernel_parent: KernelParent, parent: u32) {
         if self.holder.has_holder() {
@@ -110,6 +114,15 @@ impl UnixSystem {
         }
         if context.terms.group.is_some() || context.leads_group {
             ProcessGroup::lead();
+        }
+    }
+
+    /// What a child's process has from the parent, told to stop there if anywhere.
+    pub(in crate::sys) fn means(&self, stops: Option<Rc<StopBoard>>) -> Means {
+        Means {
+            watch: self.poller.outputs(),
+            stops,
+            out_of_memory: Rc::clone(&self.out_of_memory),
         }
     }
 
@@ -128,9 +141,7 @@ impl UnixSystem {
             context.terms,
             pid,
             ends,
-            self.poller.outputs(),
-            Rc::clone(&self.stops),
-            Rc::clone(&self.out_of_memory),
+            self.means(Some(Rc::clone(&self.stops))),
         );
         let is_held_child = kernel_parent != KernelParent::Parent;
         let held_child = is_held_child.then(|| self.holder.held_child(context.terms.id));

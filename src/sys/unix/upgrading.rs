@@ -21,7 +21,6 @@ use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
     path::Path,
-    rc::Rc,
 };
 
 impl UnixSystem {
@@ -35,15 +34,10 @@ impl UnixSystem {
         let stops = child.stops.and_then(|fd| stops.get(&fd)).cloned();
         #[cfg(all(feature = "holder", target_os = "linux"))]
         if let Some(stops) = &stops {
-            self.earlier_stops.insert(child.id(), Rc::clone(stops));
+            self.earlier_stops
+                .insert(child.id(), std::rc::Rc::clone(stops));
         }
-        let process = ChildProcess::adopted(
-            child,
-            outlived,
-            self.poller.outputs(),
-            stops,
-            Rc::clone(&self.out_of_memory),
-        );
+        let process = ChildProcess::adopted(child, outlived, self.means(stops));
         let watched = process.watch();
         match watched {
             Ok(()) => Ok(process),
@@ -53,6 +47,11 @@ impl UnixSystem {
                 Err(error)
             }
         }
+    }
+
+    /// Takes over the orphans that the holder before had.
+    pub(crate) fn adopt_orphans(&mut self, orphans: &[u32]) {
+        self.adoption.inherit(orphans);
     }
 
     /// Takes over the connection of a client of the control socket, and returns its number.
@@ -79,6 +78,7 @@ impl UnixSystem {
         state.pool.clock_start = self.clock.started();
         state.pool.mask = blocked_before()?;
         state.pool.open_files = limits::soft_before();
+        state.pool.orphans = self.adoption.inherited();
         let death = [
             (&self.death_read, FdRole::DeathRead),
             (&self.death_write, FdRole::DeathWrite),

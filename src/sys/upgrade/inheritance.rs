@@ -75,7 +75,7 @@ pub(crate) fn offer(state: &Snapshot) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the offer: the adoption has succeeded. Returns the addresses of sockets that nobody wanted.
+/// Ends the offer: the adoption has succeeded. Returns the addresses of sockets that no server wanted.
 pub(crate) fn withdraw() -> Vec<String> {
     ADOPTING.store(false, Ordering::Relaxed);
     let offered = std::mem::take(&mut *offered());

@@ -208,7 +208,7 @@ pub(crate) fn read_state(fd: RawFd) -> io::Result<Snapshot> {
 }
 
 /// In a trial: says whether the state can be used, and waits for the end, which is an end by signal as
-/// a rule. Returns when nobody waits for this process any more.
+/// a rule. Returns when no process waits for this one any more.
 pub(crate) fn answer_and_wait(answers: RawFd, end: RawFd, answer: Result<(), String>) {
     let text = match answer {
         Ok(()) => "ok\n".to_owned(),

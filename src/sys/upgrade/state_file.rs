@@ -15,7 +15,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-/// Nobody can change the file or remove this seal.
+/// No process can change the file, nor take this away.
 const SEALS: SealFlag = SealFlag::F_SEAL_WRITE
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_SHRINK)

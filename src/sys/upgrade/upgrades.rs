@@ -60,7 +60,7 @@ pub(crate) struct Upgrades {
     ended: Vec<TrialProcess>,
     /// The program before this one and its path, until this one has proved that it works.
     previous: Option<UpgradeTarget>,
-    /// Connections on which somebody waits for the outcome.
+    /// Connections on which a client waits for the outcome.
     askers: Vec<Registered<OwnedFd>>,
     /// The process that has told the status of the program before, until it is reaped.
     old_helper: Option<Pid>,
@@ -116,12 +116,12 @@ impl Upgrades {
         self.reap();
     }
 
-    /// Has somebody told the outcome of the upgrade that begins, by this program or by the next.
+    /// Has a client told the outcome of the upgrade that begins, by this program or by the next.
     pub(crate) fn add_asker(&mut self, connection: Registered<OwnedFd>) {
         self.askers.push(connection);
     }
 
-    /// Sends the outcome to the clients that wait for it: one line.
+    /// Tells the outcome to all that wait for it: one line.
     pub(crate) fn answer_askers(&mut self, outcome: &str) {
         for asker in self.askers.drain(..) {
             answer_asker(asker.as_fd(), outcome);
@@ -214,47 +214,34 @@ impl Upgrades {
     ) -> io::Result<()> {
         let image = self.image.as_ref();
         let image = image.map_err(|error| io::Error::other(error.to_string()))?;
-        let forth = self.target.as_ref().map(|target| &target.path);
-        let back = self.previous.as_ref().map(|previous| &previous.path);
-        let back = back.filter(|_| state.program.back.is_some());
-        let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
-        state.program = Program {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            path: bytes(back.or(forth).unwrap_or(&self.path)),
-            previous_path: bytes(&self.path),
-            back: state.program.back.take(),
-        };
-        let askers = self
-            .askers
-            .iter()
-            .map(|asker| (asker.as_raw_fd(), FdRole::Asker));
-        let number = |fd: u32| fd.cast_signed();
-        let boards = state
-            .boards
-            .iter()
-            .map(|board| (number(board.fd), FdRole::Board));
-        let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
-        let pipes = pipes.filter_map(|pipe| Some((number(pipe.fd?), FdRole::Pipe)));
-        let stops = state.stop_boards().into_iter();
-        let stops = stops.map(|fd| (number(fd), FdRole::Stops));
-        let clients = state.clients.iter();
-        let clients = clients.map(|client| (number(client.fd), FdRole::Client));
-        let listed = state.descriptors.iter();
-        let listed = listed.map(|listed| (number(listed.fd), listed.role));
+        state.program = self.next_program(state.program.back.take());
+        let askers = self.askers.iter();
+        let askers = askers.map(|asker| (asker.as_raw_fd(), FdRole::Asker));
         let all = [(image.number(), FdRole::Image)].into_iter().chain(own);
         let all = all
-            .chain(listed)
+            .chain(listed(state))
             .chain(askers)
-            .chain(boards)
-            .chain(pipes)
-            .chain(stops)
-            .chain(clients)
+            .chain(of_the_pool(state))
             .map(Ok)
             .chain(listening(id));
         let identified = |found: io::Result<_>| found.and_then(|(fd, role)| identify(role, fd));
         let all: io::Result<Vec<_>> = all.map(identified).collect();
         state.descriptors = all?;
         Ok(())
+    }
+
+    /// The program that comes next: the one that was tried, or the one before if `back` says why.
+    fn next_program(&self, back: Option<String>) -> Program {
+        let forth = self.target.as_ref().map(|target| &target.path);
+        let before = self.previous.as_ref().map(|previous| &previous.path);
+        let before = before.filter(|_| back.is_some());
+        let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
+        Program {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            path: bytes(before.or(forth).unwrap_or(&self.path)),
+            previous_path: bytes(&self.path),
+            back,
+        }
     }
 
     /// Becomes the program that was tried, or the one before if the state says why. Returns only if that
@@ -322,6 +309,25 @@ fn answer_dropped(state: &Snapshot) {
             state.unknown
         );
     }
+}
+
+/// The descriptors that a state lists already.
+fn listed(state: &Snapshot) -> impl Iterator<Item = (RawFd, FdRole)> {
+    let listed = state.descriptors.iter();
+    listed.map(|listed| (listed.fd.cast_signed(), listed.role))
+}
+
+/// The descriptors that belong to the children and clients of a state.
+fn of_the_pool(state: &Snapshot) -> impl Iterator<Item = (RawFd, FdRole)> {
+    let boards = state.boards.iter().map(|board| (board.fd, FdRole::Board));
+    let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
+    let pipes = pipes.filter_map(|pipe| Some((pipe.fd?, FdRole::Pipe)));
+    let stops = state.stop_boards().into_iter();
+    let stops = stops.map(|fd| (fd, FdRole::Stops));
+    let clients = state.clients.iter();
+    let clients = clients.map(|client| (client.fd, FdRole::Client));
+    let all = boards.chain(pipes).chain(stops).chain(clients);
+    all.map(|(fd, role)| (fd.cast_signed(), role))
 }
 
 /// The sockets that a server listens on: its own, and those that another process has opened.

@@ -143,7 +143,7 @@ fn events(server: &Server, pid: u32) -> Vec<String> {
 /// Only a whole word postpones the end of a silent child. An unfinished line is printed when the
 /// child is dead, before its death is reported.
 fn c01_bytes_without_a_word_are_no_sign_of_life(world: &mut World) {
-    // When whatever was read counted as an ACK (`acknowledge` in `read_output`), the child was never
+    // When whatever was read counted as an ACK (`acknowledge` in `read_some`), the child was never
     // told to stop.
     let arguments = ["--timeout", "1000", "--kill-timeout", "200"];
     let server = world.spawn("chatter", &arguments);
@@ -300,7 +300,7 @@ fn with_read_error(world: &mut World, arguments: &[&str]) -> Option<(Server, Hel
     let server = world.spawn("chatter", arguments);
     let mut held = Held::new(&server.address());
     // Its BUSY has been read, so that what cannot be read is what it prints, and not a word before that:
-    // it would find nobody to print for, and panic.
+    // it would find no reader to print for, and panic.
     expect_entry(&server, "busy", held.pid);
     let descriptors = processes::descriptors(held.pid);
     let pipe = descriptors.iter().find(|(fd, _)| *fd == 1).unwrap();
@@ -319,7 +319,7 @@ fn with_read_error(world: &mut World, arguments: &[&str]) -> Option<(Server, Hel
 /// With `shutdown_on_error` off, a child whose output cannot be read is killed and replaced.
 fn c14_a_read_error_costs_that_child_only(world: &mut World) {
     // Without the SIGKILL of `run_error_of` the child lives on, until the time of a child that was told to
-    // stop is over, and nobody would hear it.
+    // stop is over, and no process would read it.
     let flags = ["--bear-errors", "--kill-timeout", "60000"];
     let Some((server, mut held)) = with_read_error(world, &flags) else {
         return;

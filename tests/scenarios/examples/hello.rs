@@ -103,7 +103,7 @@ fn hello_keeps_connections_open(world: &mut World) {
     let (pid, count) = first.child();
     assert!(server.children().contains(&pid));
     assert_eq!(request(&mut client, get).child(), (pid, count + 1));
-    // Two at once, and a body that nobody asked for.
+    // Two at once, and a body that was not asked for.
     let with_body = "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345";
     client
         .write_all(format!("{with_body}{get}").as_bytes())

@@ -86,7 +86,7 @@ fn policy_replaces_its_own_stale_socket_only(world: &mut World) {
     let killed = start(world, "policy", &flags);
     let child = killed.expect_children(1)[0];
     killed.address();
-    // While it lives nobody takes its place.
+    // While it lives no other takes its place.
     let busy = format!("Error: bind {text}: address already in use (os error 98)\n");
     assert_eq!(refusal_of_policy(world, &path), busy);
     killed.kill9();

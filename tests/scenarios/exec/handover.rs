@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::{show_command, signal, spawn, stop, until_gone};
-use crate::support::{SOON, Scenarios, Signal, World, processes, scenarios};
+use crate::support::{SOON, Scenarios, Server, Signal, World, processes, scenarios};
 
 pub const SCENARIOS: Scenarios = scenarios![
     i09_descriptors_and_environment_are_as_documented,
@@ -70,6 +70,16 @@ fn i09_descriptors_and_environment_are_as_documented(world: &mut World) {
     assert!(said.contains("pdeathsig Some(SIGINT)"), "{said}");
     let child = server.expect_children(1)[0];
 
+    expect_pipes_and_sockets(child);
+    let ports = format!("{}=3;{path}=4", addresses[0]);
+    assert_eq!(environment(child), handed_over(&server, child, &ports));
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    stop(&server);
+}
+
+/// Standard streams and two listening sockets in blocking mode are all that a program has.
+fn expect_pipes_and_sockets(child: u32) {
     let descriptors = processes::descriptors(child);
     let kinds: Vec<(i32, &str)> = descriptors
         .iter()
@@ -91,19 +101,21 @@ fn i09_descriptors_and_environment_are_as_documented(world: &mut World) {
         let flags = i32::from_str_radix(flags, 8).unwrap();
         assert_eq!(flags & nix::libc::O_NONBLOCK, 0, "{info}");
     }
+}
 
+/// The environment of the program: the parent's, without what is stale, and with the server's own.
+fn handed_over(server: &Server, child: u32, ports: &str) -> BTreeMap<String, String> {
     let mut expected = environment(server.pid());
     for (name, _) in STALE {
         expected.remove(name);
     }
     expected.remove("DOOMED");
-    let tcp = &addresses[0];
     for (name, value) in [
         ("OWN", "set by the builder"),
         ("LISTEN_FDS", "2"),
         ("LISTEN_PID", &child.to_string()),
         ("LISTEN_FDNAMES", "http:control"),
-        ("SERVER_STARTER_PORT", &format!("{tcp}=3;{path}=4")),
+        ("SERVER_STARTER_PORT", ports),
         ("EINHORN_FD_COUNT", "2"),
         ("EINHORN_FD_0", "3"),
         ("EINHORN_FD_1", "4"),
@@ -111,10 +123,7 @@ fn i09_descriptors_and_environment_are_as_documented(world: &mut World) {
     ] {
         expected.insert(name.to_owned(), value.to_owned());
     }
-    assert_eq!(environment(child), expected);
-    let mode = fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    stop(&server);
+    expected
 }
 
 /// A program gets the parent's environment, or with `env_clear` only what the builder sets. No data

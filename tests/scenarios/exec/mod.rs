@@ -16,8 +16,8 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::SigSet;
 use prefork_server::servers::Listen;
 use prefork_server::{
-    Child, ChildId, CommChannel, CommWords, ExecServer, Monitor, PreFork, PreForkHooks, Start,
-    defaults,
+    Builder, Child, ChildId, CommChannel, CommWords, ExecServer, Monitor, PreFork, PreForkHooks,
+    Start, defaults,
 };
 
 use self::ending::{Report, ready_children, signal, stop, stop_ready, until_gone};
@@ -52,6 +52,28 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
     env_logger::Builder::from_env(env)
         .format_timestamp(None)
         .init();
+    // As a C library may do it: open across an exec.
+    let leaked = fs::File::open("/dev/null")?;
+    fcntl(&leaked, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    if args.has("--block") {
+        SigSet::from_iter([Signal::SIGINT, Signal::SIGUSR1]).thread_block()?;
+    }
+    if args.has("--subreaper") {
+        nix::sys::prctl::set_child_subreaper(true)?;
+    }
+    let mut prefork = builder(&args, server(&args)).start()?;
+    for address in prefork.server().local_addrs() {
+        println!("listening on {address}");
+    }
+    if let Some(path) = args.value("--path") {
+        println!("listening on {path}");
+    }
+    println!("{}", prefork.run()?);
+    Ok(())
+}
+
+/// The server, with its program and its sockets.
+fn server(args: &Args) -> ExecServer {
     let at = args
         .iter()
         .position(|arg| arg == "--")
@@ -82,15 +104,10 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
     if let Some(path) = args.value("--path") {
         server = server.listen(Listen::unix(path).mode(0o600).name("control"));
     }
-    // As a C library may do it: open across an exec.
-    let leaked = fs::File::open("/dev/null")?;
-    fcntl(&leaked, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    if args.has("--block") {
-        SigSet::from_iter([Signal::SIGINT, Signal::SIGUSR1]).thread_block()?;
-    }
-    if args.has("--subreaper") {
-        nix::sys::prctl::set_child_subreaper(true)?;
-    }
+    server
+}
+
+fn builder(args: &Args, server: ExecServer) -> Builder<Hooks, ExecServer> {
     let milliseconds = |flag: &str| args.parsed(flag).map(Duration::from_millis);
     let start_servers = args.parsed("--start-servers").unwrap_or(1);
     let mut builder = PreFork::builder(server)
@@ -109,15 +126,7 @@ fn exec(args: Args) -> Result<(), Box<dyn Error>> {
     if args.value("--words") == Some("poe") {
         builder = builder.comm_words(CommWords::POE);
     }
-    let mut prefork = builder.start()?;
-    for address in prefork.server().local_addrs() {
-        println!("listening on {address}");
-    }
-    if let Some(path) = args.value("--path") {
-        println!("listening on {path}");
-    }
-    println!("{}", prefork.run()?);
-    Ok(())
+    builder
 }
 
 fn stop_signal(name: Option<&str>) -> prefork_server::Signal {

@@ -27,7 +27,7 @@ pub const SCENARIOS: Scenarios = scenarios![
 ];
 
 // Help. Whoever outlives a wrapper comes to the scenario, as to a first process that reaps late:
-// `expect_orphans` allows for that, and each scenario says itself that nobody lives.
+// `expect_orphans` allows for that, and each scenario says itself that no process lives.
 
 /// A wrapper that waits for a program in the background, where the shell makes it ignore SIGINT,
 /// and prints its pid.

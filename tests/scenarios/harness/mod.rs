@@ -81,7 +81,7 @@ fn parent(args: Args) {
     }
 }
 
-/// Does nothing, for ever unless it is to be brief.
+/// Does nothing, forever unless it is to be brief.
 fn sleeper(args: Args) {
     if args.has("--own-session") {
         nix::unistd::setsid().unwrap();

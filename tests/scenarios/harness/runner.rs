@@ -51,79 +51,81 @@ fn run_one(name: &str) -> Ended {
     run(&["--exact", name], &[])
 }
 
+/// Scenarios that fail, and what is told of each.
+const FAILING: [(&str, &[&str]); 19] = [
+    (
+        "inner_abort",
+        &["the scenario left behind", "--program sleeper"],
+    ),
+    ("inner_abort_bare", &["the scenario ended with signal: 6"]),
+    (
+        "inner_bare_daemon",
+        &["without reaping", "still alive", "--program sleeper"],
+    ),
+    ("inner_busy_port", &["is not free: somebody listens on it"]),
+    (
+        "inner_daemon",
+        &["still alive after 5s", "--program sleeper --own-session"],
+    ),
+    ("inner_early_exit", &["exited before its standing check"]),
+    ("inner_fork_bomb", &["fork bomb: ", "10 are allowed"]),
+    (
+        "inner_hang",
+        &["the scenario hangs", "1.5s", "fds: 0=/dev/null"],
+    ),
+    (
+        "inner_hang",
+        &[
+            "still waiting for the server \"sleeper\"",
+            "wchan",
+            "SigBlk",
+        ],
+    ),
+    (
+        "inner_held_pipe",
+        &[
+            "in vain for the server \"hoarder\"",
+            "descriptors of its own",
+        ],
+    ),
+    (
+        "inner_leak",
+        &["a server exited without reaping", "still alive after 5s"],
+    ),
+    (
+        "inner_never_listens",
+        &["`listening on`", "exit status: 1", "no address to be had"],
+    ),
+    (
+        "inner_not_waited_for",
+        &["exit status: 0, and nobody waited for it"],
+    ),
+    (
+        "inner_panic",
+        &["tells of a panic", "000-panicker.stderr", "on purpose"],
+    ),
+    (
+        "inner_still_running",
+        &["the server \"sleeper\" (pid", "is still running"],
+    ),
+    ("inner_thread_panic", &["a thread of the scenario panicked"]),
+    (
+        "inner_unix_path_left",
+        &["is not free: the path is still there"],
+    ),
+    (
+        "inner_unreaped",
+        &["a server exited without reaping", "state Z"],
+    ),
+    (
+        "inner_vain_wait",
+        &["waited 2s in vain for the moon", "---- 000-echo.stdout"],
+    ),
+];
+
 fn failed_scenarios_are_told_by_their_fault(world: &mut World) {
     world.deadline(Duration::from_secs(120));
-    let cases: [(&str, &[&str]); 19] = [
-        (
-            "inner_abort",
-            &["the scenario left behind", "--program sleeper"],
-        ),
-        ("inner_abort_bare", &["the scenario ended with signal: 6"]),
-        (
-            "inner_bare_daemon",
-            &["without reaping", "still alive", "--program sleeper"],
-        ),
-        ("inner_busy_port", &["is not free: somebody listens on it"]),
-        (
-            "inner_daemon",
-            &["still alive after 5s", "--program sleeper --own-session"],
-        ),
-        ("inner_early_exit", &["exited before its standing check"]),
-        ("inner_fork_bomb", &["fork bomb: ", "10 are allowed"]),
-        (
-            "inner_hang",
-            &["the scenario hangs", "1.5s", "fds: 0=/dev/null"],
-        ),
-        (
-            "inner_hang",
-            &[
-                "still waiting for the server \"sleeper\"",
-                "wchan",
-                "SigBlk",
-            ],
-        ),
-        (
-            "inner_held_pipe",
-            &[
-                "in vain for the server \"hoarder\"",
-                "descriptors of its own",
-            ],
-        ),
-        (
-            "inner_leak",
-            &["a server exited without reaping", "still alive after 5s"],
-        ),
-        (
-            "inner_never_listens",
-            &["`listening on`", "exit status: 1", "no address to be had"],
-        ),
-        (
-            "inner_not_waited_for",
-            &["exit status: 0, and nobody waited for it"],
-        ),
-        (
-            "inner_panic",
-            &["tells of a panic", "000-panicker.stderr", "on purpose"],
-        ),
-        (
-            "inner_still_running",
-            &["the server \"sleeper\" (pid", "is still running"],
-        ),
-        ("inner_thread_panic", &["a thread of the scenario panicked"]),
-        (
-            "inner_unix_path_left",
-            &["is not free: the path is still there"],
-        ),
-        (
-            "inner_unreaped",
-            &["a server exited without reaping", "state Z"],
-        ),
-        (
-            "inner_vain_wait",
-            &["waited 2s in vain for the moon", "---- 000-echo.stdout"],
-        ),
-    ];
-    let runs: Vec<_> = cases
+    let runs: Vec<_> = FAILING
         .iter()
         .map(|(name, wanted)| (name, wanted, std::thread::spawn(|| run_one(name))))
         .collect();

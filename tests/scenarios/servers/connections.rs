@@ -122,7 +122,7 @@ fn error_of_a_handler_is_printed(world: &mut World) {
 /// A child without a descriptor or memory for a connection logs it once, pauses for 10 ms, doubling
 /// to 1 s, and tries again; it neither spins nor ends.
 fn d01_shortage_of_descriptors_is_sat_out(world: &mut World) {
-    // Without the pause (`sit_out` in the accept loop) the child used 240 ms of a second, and more.
+    // Without the pause (`back_off` in the accept loop) the child used 240 ms of a second, and more.
     let path = world.tempdir().join("relief");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     let arguments = [
@@ -170,13 +170,16 @@ fn d07_lost_listener_ends_the_server(world: &mut World) {
     // Without `lost` of the stock servers the parent would fork children that die at once, for
     // ever.
     let server = world.spawn("tcp", &[]);
-    let mut client = connect(&server.address());
+    let address = server.address();
+    let mut client = connect(&address);
     assert_eq!(client.ask("shut"), "shut");
+    let error = format!("accept {address}: the listening socket has been shut down");
     server.expect_stderr("the reason", |text| {
-        text.contains("the server has ended: a listening socket has been shut down")
+        text.contains(&format!("the server has ended: {error}"))
     });
     // The client in hand is served to its end.
     client.ask("pid");
     drop(client);
     assert_eq!(server.wait(SOON).code(), Some(1), "run has failed");
+    assert!(server.stderr().lines().any(|line| line == error));
 }

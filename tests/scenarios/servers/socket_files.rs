@@ -204,7 +204,7 @@ fn j05_directory_that_is_locked_is_waited_for(world: &mut World) {
     drop(locked);
     ask(&server.address(), "pid");
     stop(&server);
-    // Not for ever, and it starts then: see o13_a_directory_that_cannot_be_locked_is_a_warning.
+    // Not forever, and it starts then: see o13_a_directory_that_cannot_be_locked_is_a_warning.
     let _locked = lock();
     let server = world.spawn("unix", &["--path", text(&path)]);
     ask(&server.address(), "pid");

@@ -18,7 +18,7 @@ pub fn newborn(parent: u32, go: impl FnOnce()) -> u32 {
     ptrace::seize(parent, Options::PTRACE_O_TRACEFORK).expect("to seize the process");
     go();
     let child = forked(parent);
-    // It stops by itself, since whoever seizes a parent with that option has its children too.
+    // It stops by itself, since a tracer that seizes a parent with that option has its children too.
     wait(child);
     kill(child, Signal::SIGSTOP).expect("to stop the child");
     ptrace::detach(child, None).expect("to let go of the child");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// One system call that a process has begun.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Call {
-    /// Who made it; 0 if strace followed nobody, and so does not say.
+    /// Who made it; 0 if strace followed one process, and so does not say.
     pub pid: u32,
     pub name: String,
     /// Arguments and result as strace wrote them; of an interrupted line, both parts.

@@ -110,7 +110,7 @@ impl Trace {
         Log::parse(&String::from_utf8_lossy(&text))
     }
 
-    /// Whether strace has ended: nobody whom it traced is left.
+    /// Whether strace has ended: no process that it traced is left.
     pub fn has_ended(&self) -> bool {
         self.strace.try_wait().is_some()
     }

@@ -60,7 +60,7 @@ impl Crowd {
         });
     }
 
-    /// Lets nobody come any more, and returns how many were served. Panics if a client was refused
+    /// Lets no client come any more, and returns how many were served. Panics if a client was refused
     /// or lost.
     #[track_caller]
     pub fn leave(self) -> usize {

@@ -303,7 +303,7 @@ impl PreForkHooks for Journal {
     }
 }
 
-/// Starts a thread that does nothing, for ever, and waits until it has its name.
+/// Starts a thread that does nothing, forever, and waits until it has its name.
 pub fn spawn_thread() {
     let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name("pesky".to_owned());

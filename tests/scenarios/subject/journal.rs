@@ -104,7 +104,7 @@ pub fn await_checks(server: &Server, count: usize) {
     });
 }
 
-/// Nobody was taken for silent, and nobody is dead.
+/// No child was taken for silent, and none is dead.
 #[track_caller]
 pub fn nobody_was_blamed(server: &Server) {
     for event in ["silent-free", "silent-busy", "overtime", "exited"] {

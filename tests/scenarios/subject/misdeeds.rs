@@ -117,7 +117,7 @@ fn deadlock() {
     let _second = mutex.lock();
 }
 
-/// Reads from a pipe whose other end nobody but itself holds.
+/// Reads from a pipe whose other end no other process holds.
 fn read_for_ever() -> io::Result<()> {
     let (read, _write) = pipe()?;
     File::from(read).read_exact(&mut [0])
@@ -244,7 +244,7 @@ mod native {
     }
 
     pub(super) fn exit(code: i32) {
-        // SAFETY: a child has one thread, so nobody uses what the exit handlers tear down.
+        // SAFETY: a child has one thread, so no other thread uses what the exit handlers tear down.
         unsafe { libc::exit(code) }
     }
 
@@ -329,7 +329,7 @@ mod native {
     }
 
     fn close(fd: libc::c_int) -> io::Result<()> {
-        // SAFETY: whoever owns it is not used any more: the child exits with `_exit`, or never
+        // SAFETY: its owner is not used any more: the child exits with `_exit`, or never
         // says another word.
         if unsafe { libc::close(fd) } == 0 {
             Ok(())

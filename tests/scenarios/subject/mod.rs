@@ -1,7 +1,7 @@
 //! The server under test: one small program that the flags of a scenario make behave or misbehave,
 //! and what a scenario can learn about it.
 //!
-//! Unless a flag says otherwise it culls nobody, times nobody out and takes any number of requests,
+//! Unless a flag says otherwise it culls no child, times none out and takes any number of requests,
 //! so that a scenario sees only what it is about.
 
 mod books;

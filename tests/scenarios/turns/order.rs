@@ -47,7 +47,7 @@ fn few_children_without_a_limit_take_turns_unasked(world: &mut World) {
     stop(&server);
 }
 
-/// With ACKs due every fifty milliseconds, and nobody timed out in two seconds of taking turns; then each
+/// With ACKs due every fifty milliseconds, and no child timed out in two seconds of taking turns; then each
 /// of the children goes where it does not wake up for nothing.
 fn who_takes_turns_says_ack_and_leaves_the_line_in_a_lull(world: &mut World) {
     let server = world.spawn("in_turns", &["--order", "in-turn", "--timeout", "1000"]);
@@ -103,7 +103,7 @@ fn a_child_in_line_leaves_when_told_to(world: &mut World) {
 }
 
 /// They are not where they would see the death watch: the kernel's signal ends accept(2), and a word
-/// that nobody reads ends the rest.
+/// without a reader ends the rest.
 fn f01_children_in_line_go_with_the_parent(world: &mut World) {
     let (server, address) = pool(world, &["--order", "in-turn"]);
     until_they_take_turns(&address);

@@ -31,7 +31,7 @@ pub(super) fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
     let mut run = Run::new(role, server, Some(address));
     run.await_outcome();
     let answered = held.ends_well();
-    // In a shutdown because of an error nobody is waited for without end.
+    // In a shutdown because of an error no child is waited for without end.
     let shut_down = run.status.is_some_and(|status| status.code() == Some(1));
     if let (Err(error), false) = (answered, shut_down) {
         run.fault = Some(format!("the client in hand: {error}"));
@@ -70,7 +70,7 @@ impl Program {
     }
 }
 
-/// Begins the upgrade under strace, of whoever is meant.
+/// Begins the upgrade under strace, of the process that is meant.
 fn traced(world: &mut World, role: Role, server: &Server, point: Option<&Point>) -> Trace {
     let arguments = point.map_or(Vec::new(), Point::arguments);
     let upgrade = || send(server.pid(), Signal::SIGUSR2);

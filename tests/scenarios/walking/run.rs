@@ -64,7 +64,7 @@ impl Run {
     /// Looks at what is left of a server that has ended.
     pub fn end(mut self, world: &World, point: Option<&Point>, trace: Trace) -> Self {
         if self.fault.is_none() {
-            // It says that somebody else has reaped the child, and nobody has.
+            // It says that another process has reaped the child, and none has.
             let is_lie = point.is_some_and(|point| point.fault == Fault::Errno("ECHILD"));
             self.look_for_orphans(world, &trace, is_lie);
         }

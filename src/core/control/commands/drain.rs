@@ -6,7 +6,7 @@ use crate::core::{
     monitor::Monitor,
 };
 
-/// Without a status it is refused, so that nobody takes clients for gone that go on coming.
+/// Without a status it is refused, so that an operator does not take clients for gone that go on coming.
 pub(in super::super) fn drain(monitor: &mut Monitor, _: &str) -> BegunCommand {
     match monitor.tells_status {
         true => set(monitor, true),

@@ -51,13 +51,13 @@ fn a_stop_that_is_asked_for_again_kills_nobody() {
 #[test]
 fn a_stop_that_a_hook_refuses_is_answered() {
     let mut talk = Talk::new(monitor());
-    // Nobody has begun the shutdown at the end of the turn.
+    // The shutdown has not begun at the end of the turn.
     let answer = talk.ask("stop");
     assert_eq!(code(&answer), "failed");
     assert!(answer.contains("handler_shutdown"), "{answer}");
 }
 
-/// Nobody waits forever: what no event has ended is answered with the last.
+/// No client waits forever: what no event has ended is answered with the last.
 #[test]
 fn the_end_of_the_server_answers_everything() {
     let mut talk = Talk::new(monitor());

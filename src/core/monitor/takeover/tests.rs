@@ -24,7 +24,7 @@ fn monitor() -> Monitor {
     Monitor::with_attributes(Attributes::from(config))
 }
 
-/// A stop that has been asked for is not forgotten with the parent that has heard of it, and one
+/// A stop that has been asked for is not forgotten with the parent that has received it, and one
 /// without a bound gets none.
 #[test]
 fn a_stop_goes_on_where_it_was() {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::{
+    config::CommChannel,
     state::EndState,
     system::{ChildPipe, PipeRead, ProcessState, Reaped},
 };
@@ -53,7 +54,7 @@ fn at(milliseconds: u64) -> Time {
 
 fn fork(monitor: &mut Monitor, pid: u32) -> ChildId {
     let id = monitor.pool.next_id();
-    let inbox = Inbox::new(id, CommWords::default(), false, true);
+    let inbox = Inbox::new(id, CommWords::default(), CommChannel::Stdout, true);
     let contact: Box<Contact> = Box::new(Contact::new(inbox, held()));
     monitor.forked(pid, Some(contact))
 }
@@ -135,6 +136,24 @@ fn what_was_taken_back_after_an_upgrade_is_not_set_again_by_a_holder() {
     assert_eq!(next.config(), first.config());
 }
 
+/// An early program of this format had no record for it.
+#[test]
+fn a_drain_among_the_counters_is_still_understood() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/states/v1-drained.bin");
+    let bytes = std::fs::read(path).expect("a state");
+    let state = Snapshot::decode(&bytes).expect("a state");
+    assert_eq!(state.orders, None);
+    let mut adopted = adopted(&state);
+    assert!(adopted.is_drained);
+    adopted.is_drained = false;
+    let next = through_bytes(&adopted.save_pool());
+    let counted = next.counters.counts.0.iter();
+    assert!(counted.into_iter().all(|(name, _)| name != "drained"));
+    adopted.is_drained = true;
+    adopted.adopt(&next, Vec::new());
+    assert!(!adopted.is_drained, "it was taken back");
+}
+
 /// Half a line is completed by the next program.
 #[test]
 fn what_was_read_of_a_line_is_not_lost() {
@@ -198,7 +217,7 @@ fn i07_children_of_a_new_program_have_a_limit_for_their_start() {
     assert_ne!(epoch(hangs), new.replacement.epoch());
 }
 
-/// Nothing would come of the wake-up, which would be due for ever.
+/// Nothing would come of the wake-up, which would be due forever.
 #[test]
 fn a_stop_waits_for_no_child_that_hangs() {
     let (old, _) = monitor();

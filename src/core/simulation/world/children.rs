@@ -15,7 +15,7 @@ const SLOW_CLIENT: u64 = 20_000_000;
 /// How much the clock lags at most by which a child notes when a connection begins, in microseconds.
 pub(super) const CLOCK_LAG: u64 = 4_000;
 
-/// After how many connections a child asks to be replaced, and after how many it leaves if nobody has
+/// After how many connections a child asks to be replaced, and after how many it leaves if it was not
 /// replaced it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplaceAfter {

@@ -1,22 +1,21 @@
-//! The world as the loop sees it: `System` and `Process` over the model kernel. Makes no system
-//! call.
+//! The world as the loop sees it: `System` over the model kernel. Makes no system call.
 
-use super::{ModelEvent, Simulated, World, ms, us};
+use super::{
+    ModelEvent, Simulated, World, ms,
+    process::{ModelProcess, end_of},
+    us,
+};
 use crate::core::{
     board::{SharedView, SlotNotes},
-    child::{ChildId, Signal, Stuck},
+    child::{ChildId, Signal},
     comm::Interval,
-    draining::QueuedClients,
     error::{Error, Operation},
     queue::PrintTo,
     signal_policy::{Arrived, TABLE},
     simulation::{model::Model, pipe},
     stack::Frame,
     states::{Watch, WatchId},
-    system::{
-        ChildPipe, ChildToken, EventSource, ForkTerms, Forked, PipeRead, Process, Ready, Reaped,
-        System, Wait,
-    },
+    system::{ChildPipe, ChildToken, EventSource, ForkTerms, Forked, Ready, System, Wait},
     time::Time,
     wire::BoardEntry,
 };
@@ -214,7 +213,7 @@ impl World {
             .collect()
     }
 
-    fn signal(&mut self, id: ChildId, signal: Signal) {
+    pub(super) fn signal(&mut self, id: ChildId, signal: Signal) {
         let acts = self.kernel.kill(id, signal);
         if acts {
             if self.kernel.get(id).is_some_and(Model::is_dead) {
@@ -222,75 +221,6 @@ impl World {
             }
             self.go_on_if_waiting(id);
         }
-    }
-}
-
-fn end_of(model: &mut Model, pipe: ChildPipe) -> Option<&mut pipe::ModelPipe> {
-    match pipe {
-        ChildPipe::Stdout => Some(&mut model.stdout),
-        ChildPipe::Stderr => Some(&mut model.stderr),
-        ChildPipe::Comm => None,
-    }
-}
-
-/// The loop's handle to one child.
-#[derive(Debug)]
-pub(crate) struct ModelProcess {
-    world: Simulated,
-    id: ChildId,
-}
-
-impl ModelProcess {
-    fn with_end<R>(
-        &self,
-        pipe: ChildPipe,
-        with: impl FnOnce(&mut pipe::ModelPipe) -> R,
-    ) -> Option<R> {
-        let mut world = self.world.0.borrow_mut();
-        let model = world.kernel.get_mut(self.id)?;
-        end_of(model, pipe).map(with)
-    }
-}
-
-impl Process for ModelProcess {
-    fn read(&mut self, pipe: ChildPipe, buffer: &mut [u8]) -> io::Result<PipeRead> {
-        let read = self.with_end(pipe, |end| end.read(buffer));
-        read.unwrap_or(Ok(PipeRead::Nothing))
-    }
-
-    fn pending(&self, pipe: ChildPipe) -> io::Result<usize> {
-        Ok(self.with_end(pipe, |end| end.len()).unwrap_or(0))
-    }
-
-    fn close(&mut self, _: ChildPipe) {}
-
-    fn tell_to_leave(&self, queued: QueuedClients) {
-        if let Some(model) = self.world.0.borrow_mut().kernel.get_mut(self.id) {
-            model.queued_clients = queued;
-        }
-    }
-
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.world.0.borrow_mut().signal(self.id, signal);
-        Ok(())
-    }
-
-    fn stuck(&self) -> Option<Stuck> {
-        None
-    }
-
-    fn memory(&self) -> Option<u64> {
-        self.world.0.borrow().memory_of(self.id)
-    }
-
-    fn reap(&self) -> io::Result<Reaped> {
-        Ok(self.world.0.borrow_mut().kernel.reap(self.id))
-    }
-}
-
-impl Drop for ModelProcess {
-    fn drop(&mut self) {
-        self.world.0.borrow_mut().kernel.forget(self.id);
     }
 }
 

@@ -22,7 +22,7 @@ fn a_stop_is_told_once_after_what_has_arrived() {
     assert!(rig.session.is_connected());
 }
 
-/// The goodbye of an object is written before the connection ends.
+/// The last line of an object is written before the connection ends.
 #[test]
 fn an_object_says_goodbye_to_an_idle_client() {
     let mut rig = Rig::new().on("stopping", |session| {

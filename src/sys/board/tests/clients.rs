@@ -20,7 +20,7 @@ fn connections_of_a_client_are_counted_over_all_children() {
     assert_eq!(slots[1].claim(client(8)), 1);
     assert_eq!(slots[2].claim(client(7)), 2);
     assert_eq!(slots[2].claim(client(7)), 2, "it is still one connection");
-    // There is no slot for it, so nobody sees its own.
+    // There is no slot for it, so no other child sees its own.
     assert_eq!(
         (slots[3].claim(client(7)), slots[3].claim(client(9))),
         (3, 1)

@@ -71,7 +71,7 @@ fn send_to_group(pid: u32, signal: libc::c_int) {
 
 /// Writes a line to stderr, if that takes it now.
 pub(super) fn complain(line: &[u8]) {
-    // OK to ignore: there is nobody else to tell.
+    // OK to ignore: there is no other process to tell.
     let _ = pipes::write_nowait(libc::STDERR_FILENO, line);
 }
 

@@ -1,5 +1,5 @@
 //! The end of processes below a holder: who has ended is reaped, and what is known of a child is noted
-//! for the parent. Brings the records of a parent that is gone to an end. Signals nobody.
+//! for the parent. Completes the records of a parent that is gone. Sends no signal.
 
 use super::Holder;
 use crate::{
@@ -60,7 +60,7 @@ impl Holder<'_> {
         }
     }
 
-    /// Who has ended and is no child of the server is not known to the next program.
+    /// A process that has ended and is no child of the server is not known to the next program.
     pub(super) fn reap_strangers(&self) {
         let is_child = |pid: &u32| self.setup.journal.slot_of(*pid).is_some();
         while let Some(pid) = process::peek().filter(|pid| !is_child(pid)) {
@@ -71,7 +71,7 @@ impl Holder<'_> {
     /// Brings the records of a parent that is gone to an end.
     pub(super) fn settle_records(&mut self) {
         let journal = &self.setup.journal;
-        // OK to cast: a pid that is none is nobody's.
+        // OK to cast: a number that is no pid is no process's.
         let is_child = |pid: u32| process::is_ours(pid as libc::pid_t).unwrap_or(false);
         for slot in 0..journal.slots() {
             let record = journal.record(slot);

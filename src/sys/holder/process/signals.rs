@@ -1,5 +1,5 @@
 //! Signals for a server, which come to its holder: those of the table are counted for the parent or
-//! sent to it, one is for the holder itself. Hears them by a descriptor; no handler runs here.
+//! sent to it, one is for the holder itself. Reads them from a descriptor; no handler runs here.
 
 #![allow(unsafe_code)]
 
@@ -17,7 +17,7 @@ use nix::{
 };
 use std::{io, mem::MaybeUninit, ptr};
 
-/// By this signal whoever watches a server asks the holder to replace a parent that hangs.
+/// By this signal a program that watches a server asks the holder to replace a parent that hangs.
 const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
 
 impl Holder<'_> {
@@ -60,7 +60,7 @@ impl Holder<'_> {
     }
 }
 
-/// The signals that the holder hears: those of the table, but for two that come from what a process
+/// The signals that the holder reads: those of the table, but for two that come from what a process
 /// does itself, and one that is for the holder.
 pub(super) fn handled_signals() -> io::Result<SigSet> {
     let own = [Signal::Pipe, Signal::FileSize];

@@ -1,0 +1,45 @@
+//! What a parent notes for the one after it, which is told no more than this. Only a trait and data.
+
+use crate::core::{
+    child::ChildId,
+    journal::{FailureNote, RetirementNote, WordNotes},
+    stop::StopState,
+    upgrade::UpgradeNote,
+};
+
+/// What is noted of the pool for the parent after this one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct PoolNote {
+    pub(crate) epoch: u32,
+    /// The serial of the child that was forked last.
+    pub(crate) serial: u32,
+    /// Replacements for children that have ended by themselves.
+    pub(crate) owed: u64,
+    pub(crate) stop: StopState,
+    /// Why the server ends, if it ends because of a failure.
+    pub(crate) failure: Option<FailureNote>,
+    /// Whether the settings were read again, and the children that have them did not fail.
+    pub(crate) renewed: bool,
+    /// Whether a reload was asked for and has not begun.
+    pub(crate) reload_asked: bool,
+    /// How far the upgrade is by which this program has come.
+    pub(crate) upgrade: UpgradeNote,
+}
+
+/// What a parent notes for the one after it. That one is told no more than this.
+pub(crate) trait PoolJournal {
+    /// Notes what the pool is like, at the end of a turn.
+    fn note_pool(&self, note: &PoolNote);
+    /// Notes that the settings were read for a reload, whose children are of this epoch.
+    fn note_reload(&self, epoch: u32);
+    /// Notes the epoch of a child.
+    fn note_epoch(&self, child: ChildId, epoch: u32);
+    /// Notes what a child has said in words.
+    fn note_words(&self, child: ChildId, said: WordNotes);
+    /// Notes that a successor has had its effect: a child was told to stop for it.
+    fn note_paired(&self, child: ChildId);
+    /// Notes why a child is told to stop.
+    fn note_retirement(&self, child: ChildId, told: RetirementNote);
+    /// Keeps a state. False if it is too long.
+    fn save_state(&self, state: &[u8]) -> bool;
+}
