@@ -166,9 +166,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// It is told as a page, as JSON, as metrics and as probes.
     ///
     /// A process beside the children answers, which the parent starts with its first turn and
-    /// starts again if it ends. It counts for no pool, has the [confinement](Self::confinement) of
-    /// a child except for its limits, and answers until the server has ended. `docs/status.md`
-    /// describes what is told.
+    /// starts again if it ends. It does not count as a child, has the
+    /// [confinement](Self::confinement) of a child except for its limits, and answers until the
+    /// server has ended. `docs/status.md` describes what is told.
     ///
     /// Default: nothing is told, and nothing listens.
     ///

@@ -1,5 +1,5 @@
-//! The status helper, as the loop keeps it: forked beside the children, reaped, and told what only the
-//! loop knows. It counts for no pool; `observe/status` has the rest.
+//! The status helper, as the loop keeps it: forked beside the children, reaped, and told what only
+//! the loop knows. It does not count as a child; `observe/status` has the rest.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
