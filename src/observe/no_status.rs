@@ -25,7 +25,7 @@ impl Status {
 
     pub(crate) fn event(&mut self, _: &Monitor, _: &Event<'_>) {}
 
-    pub(crate) fn note_last_words(&mut self, _: ChildId, _: &Monitor) {}
+    pub(crate) fn note_last_lines(&mut self, _: ChildId, _: &Monitor) {}
 
     pub(crate) fn note_drain(&mut self, _: &Monitor) {}
 

@@ -177,7 +177,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let ParentState {
             monitor, status, ..
         } = &mut self.parent;
-        status.note_last_words(child, monitor);
+        status.note_last_lines(child, monitor);
         if self.parent.system.close_slot(child.slot()) {
             self.parent.monitor.board = self.parent.system.view();
         }

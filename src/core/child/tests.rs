@@ -244,7 +244,7 @@ fn a_death_has_the_life_of_its_child() {
     assert_eq!(
         death.details().to_string(),
         "after 4.000 s and 7 connections, the last in hand for 1.000 s, 0.020 s of CPU, 3.0 MiB, \
-         last words \"one\\ntwo\""
+         last lines \"one\\ntwo\""
     );
 }
 

@@ -263,7 +263,7 @@ impl Monitor {
         self.notice(
             Notice::FailedStart(delay),
             format_args!(
-                "child {pid} failed to start: {death}, last words {last:?}; next fork in {delay:?}"
+                "child {pid} failed to start: {death}, last lines {last:?}; next fork in {delay:?}"
             ),
         );
     }

@@ -355,9 +355,9 @@ impl Monitor {
 }
 
 fn reload_error(child: &Child, death: &Death) -> Error {
-    let last_words = child.last_lines.text();
+    let last_lines = child.last_lines.text();
     let reason = format!(
-        "{} children in a row have not become ready; the last, {}: {death}, last words {last_words:?}",
+        "{} children in a row have not become ready; the last, {}: {death}, last lines {last_lines:?}",
         crate::core::replacement::FAILURES,
         child.pid,
     );

@@ -197,7 +197,7 @@ fn a_failed_start_slows_forking_down_and_says_why() {
         assert_eq!(
             text,
             [format!(
-                "child {pid} failed to start: exit status: 102, last words \"no such library\"; \
+                "child {pid} failed to start: exit status: 102, last lines \"no such library\"; \
                  next fork in {wait:?}"
             )]
         );

@@ -297,7 +297,7 @@ mod tests {
     };
     use std::{io::Write, os::unix::net::UnixStream};
 
-    /// The helper of a server in which many have died with long last words, so that its document is
+    /// The helper of a server in which many have died with long last lines, so that its document is
     /// large.
     fn helper() -> StatusHelper {
         let memory = RecordMemory::new(1).expect("memory");

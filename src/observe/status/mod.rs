@@ -126,9 +126,9 @@ impl Status {
     }
 
     /// Before the slot of a child that has ended is cleared.
-    pub(crate) fn note_last_words(&mut self, child: ChildId, monitor: &Monitor) {
+    pub(crate) fn note_last_lines(&mut self, child: ChildId, monitor: &Monitor) {
         if let Some(kept) = &mut self.0 {
-            kept.recorder.note_last_words(child, monitor);
+            kept.recorder.note_last_lines(child, monitor);
         }
     }
 

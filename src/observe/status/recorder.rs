@@ -142,7 +142,7 @@ impl Recorder {
 
     /// Writes the row of a child that has ended, while its slot on the board is still its own: no
     /// connection may be missing from the sum at any moment.
-    pub(super) fn note_last_words(&mut self, child: ChildId, monitor: &Monitor) {
+    pub(super) fn note_last_lines(&mut self, child: ChildId, monitor: &Monitor) {
         if let (Some(memory), Some(child)) = (&self.memory, monitor.child(child)) {
             memory.write(|writer, pen| writer.row(child.id().slot(), Row::of(child), pen));
         }

@@ -1,5 +1,5 @@
 //! What a parent and its holder write to each other in an upgrade, for which the holder becomes another
-//! program: which descriptors it has got, under which numbers, and the parent's last words. Shared by
+//! program: which descriptors it has got, under which numbers, and the parent's final message. Shared by
 //! the two alone. Decides nothing and executes nothing.
 
 use super::messages::{NONE, Pipes};
@@ -20,7 +20,7 @@ const WORD: usize = size_of::<u64>();
 // The words.
 /// Whether an upgrade is under way: the holder reaps no process but the parent then.
 const OPEN_AT: usize = 0;
-/// The pid of the parent that has said its last words.
+/// The pid of the parent that has sent its final message.
 const GOODBYE_AT: usize = 1;
 /// How many descriptors of which attempt the holder has received, or failed to.
 const RECEIVED_AT: usize = 2;
@@ -149,7 +149,7 @@ impl Handover {
         }
     }
 
-    /// The last words of a parent: from now on it is the holder that goes on. False if they are too long.
+    /// The final message of a parent: from now on the holder goes on. False if it is too long.
     pub(super) fn announce_end(
         &self,
         orders: &HolderOrders,
@@ -182,7 +182,7 @@ impl Handover {
         KEPT_AT + self.slots * KEPT_WORDS
     }
 
-    /// What a parent that is gone has left to the holder to do, if it has said its last words.
+    /// What a parent that is gone has left to the holder to do, if it has sent its final message.
     pub(super) fn orders_of(&self, parent: u32) -> Option<HolderOrders> {
         let said = self.is_open() && self.get(GOODBYE_AT) == u64::from(parent);
         said.then(|| HolderOrders {
@@ -261,9 +261,9 @@ mod tests {
         assert_eq!(handover.received(second), 1);
     }
 
-    /// A parent may be killed before its last words, or may not be the one that has said them.
+    /// A parent may be killed before its final message, or may not be the one that has sent it.
     #[test]
-    fn only_the_last_words_of_the_parent_that_is_gone_count() {
+    fn only_the_final_message_of_the_parent_that_is_gone_counts() {
         let handover = Handover::new(1).unwrap();
         let own = std::process::id();
         let orders = HolderOrders {

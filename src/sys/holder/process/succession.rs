@@ -1,5 +1,5 @@
 //! The holder in an upgrade: it gets what its parent hands over, and becomes the program that the parent
-//! has tried, when that has said its last words and is gone. Everything is prepared before; if the
+//! has tried, when that has sent its final message and is gone. Everything is prepared before; if the
 //! program cannot be executed, the one that it is is executed again, and tells so.
 
 use super::{Holder, end::complain, send};
