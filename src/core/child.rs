@@ -16,7 +16,8 @@ mod work;
 
 use self::last_lines::LastLines;
 pub(crate) use self::{
-    death::Collected, flags::ChildFlags, retirement::Retirement, wait_status::WaitStatus,
+    death::Collected, flags::ChildFlags, retirement::Retirement, signal::with_signals,
+    wait_status::WaitStatus,
 };
 pub use self::{
     death::{Cause, Death},

@@ -7,7 +7,6 @@
 //! that is killed between two steps leaves one of few states, each of which [`JournalRecord::resolve`] brings
 //! to one of two ends: the child is known, or there is none.
 
-mod failure;
 mod inherited;
 mod layout;
 mod notes;
@@ -15,15 +14,15 @@ mod notes;
 mod tests;
 
 pub(crate) use self::{
-    failure::FailureNote,
     inherited::InheritedChild,
     layout::*,
-    notes::{NotedPid, RetirementNote, StopBy, WordNotes},
+    notes::{NotedPid, StopBy},
 };
 
 use crate::core::{
     child::{ChildId, Collected, Reason, Signal, State, Usage, WaitStatus},
     inbox::restored_end,
+    notes::{RetirementNote, WordNotes},
     state::{ChildState, Coded},
     system::ToGroup,
     time::Time,

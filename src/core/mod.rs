@@ -19,6 +19,8 @@ pub(crate) mod draining;
 pub(crate) mod endpoint_load;
 pub(crate) mod error;
 pub(crate) mod event;
+#[cfg(feature = "holder")]
+pub(crate) mod holder;
 pub(crate) mod inbox;
 #[cfg(feature = "holder")]
 pub(crate) mod journal;
@@ -26,6 +28,8 @@ pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod monitor;
 pub(crate) mod nearest;
+#[cfg(feature = "holder")]
+pub(crate) mod notes;
 pub(crate) mod notice;
 pub(crate) mod out_of_memory;
 pub(crate) mod pool;

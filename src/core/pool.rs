@@ -9,7 +9,7 @@ mod tests;
 
 pub(crate) use self::{
     census::Census,
-    plan::{Demand, ForkPlan, is_reserve_due, is_reserve_idle, plan, word_batch},
+    plan::{Demand, ForkPlan, is_reserve_due, is_reserve_idle, plan, room, word_batch},
     surplus::{Surplus, surplus},
 };
 

@@ -67,6 +67,21 @@ pub(crate) enum InChild {
     AsInParent,
 }
 
+/// What the holder of a server does with a signal that comes to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    not(feature = "holder"),
+    allow(dead_code, reason = "there is no holder")
+)]
+pub(crate) enum InHolder {
+    /// Hears it, and passes it on to the parent.
+    PassesOn,
+    /// Hears it, and reaps who has ended.
+    Reaps,
+    /// Leaves it: it comes from what a process does itself.
+    Left,
+}
+
 /// The table's row of one signal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SignalRow {
@@ -74,35 +89,45 @@ pub(crate) struct SignalRow {
     pub(crate) parent: InParent,
     pub(crate) lead: SignalEffect,
     pub(crate) child: InChild,
+    #[cfg_attr(
+        not(feature = "holder"),
+        allow(dead_code, reason = "there is no holder")
+    )]
+    pub(crate) holder: InHolder,
 }
 
-const fn row(signal: Signal, parent: InParent, lead: SignalEffect, child: InChild) -> SignalRow {
-    SignalRow {
-        signal,
-        parent,
-        lead,
-        child,
-    }
+macro_rules! table {
+    ($($signal:ident: $parent:ident, $lead:ident, $child:ident, $holder:ident;)*) => {
+        /// Every signal that the parent acts on or that can post a state of a subclass. The others
+        /// (SIGKILL, SIGSTOP, faults of the program) cannot.
+        pub(crate) const TABLE: [SignalRow; [$(Signal::$signal),*].len()] = [$(
+            SignalRow {
+                signal: Signal::$signal,
+                parent: InParent::$parent,
+                lead: SignalEffect::$lead,
+                child: InChild::$child,
+                holder: InHolder::$holder,
+            },
+        )*];
+    };
 }
 
-/// Every signal that the parent acts on or that can post a state of a subclass. The others
-/// (SIGKILL, SIGSTOP, faults of the program) cannot.
-#[rustfmt::skip] // A table is read by its columns.
-pub(crate) const TABLE: [SignalRow; 13] = [
-    row(Signal::Terminate, InParent::Handled, SignalEffect::Stop, InChild::Stop),
-    row(Signal::Interrupt, InParent::Handled, SignalEffect::Stop, InChild::Stop),
-    row(Signal::Quit, InParent::Handled, SignalEffect::UnboundedStop, InChild::StopIfHandled),
-    row(Signal::Hangup, InParent::Handled, SignalEffect::Reload, InChild::NothingIfHandled),
-    row(Signal::User1, InParent::Handled, SignalEffect::Reopen, InChild::ReopenIfHandled),
-    row(Signal::User2, InParent::Handled, SignalEffect::Upgrade, InChild::NothingIfHandled),
-    row(Signal::BackgroundRead, InParent::Resizing, SignalEffect::Raise, InChild::IgnoredIfChanged),
-    row(Signal::BackgroundWrite, InParent::Resizing, SignalEffect::Lower, InChild::IgnoredIfChanged),
-    row(Signal::Child, InParent::NotIgnored, SignalEffect::Deaths, InChild::DefaultIfChanged),
-    row(Signal::Pipe, InParent::Ignored, SignalEffect::Nothing, InChild::AsInParent),
-    row(Signal::FileSize, InParent::Ignored, SignalEffect::Nothing, InChild::AsBefore),
-    row(Signal::Window, InParent::Ignored, SignalEffect::Nothing, InChild::AsBefore),
-    row(Signal::Alarm, InParent::Left, SignalEffect::Nothing, InChild::Default),
-];
+// What the parent does, what that leads to there, what a child does, what the holder does.
+table! {
+    Terminate:       Handled,    Stop,        Stop,             PassesOn;
+    Interrupt:       Handled,    Stop,        Stop,             PassesOn;
+    Quit:            Handled,    UnboundedStop, StopIfHandled,    PassesOn;
+    Hangup:          Handled,    Reload,      NothingIfHandled, PassesOn;
+    User1:           Handled,    Reopen,      ReopenIfHandled,  PassesOn;
+    User2:           Handled,    Upgrade,     NothingIfHandled, PassesOn;
+    BackgroundRead:  Resizing,   Raise,       IgnoredIfChanged, PassesOn;
+    BackgroundWrite: Resizing,   Lower,       IgnoredIfChanged, PassesOn;
+    Child:           NotIgnored, Deaths,      DefaultIfChanged, Reaps;
+    Pipe:            Ignored,    Nothing,     AsInParent,       Left;
+    FileSize:        Ignored,    Nothing,     AsBefore,         Left;
+    Window:          Ignored,    Nothing,     AsBefore,         PassesOn;
+    Alarm:           Left,       Nothing,     Default,          PassesOn;
+}
 
 /// Which signals a server takes over, by its attributes.
 #[derive(Clone, Copy, Debug)]

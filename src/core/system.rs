@@ -8,7 +8,7 @@ mod process;
 mod readiness;
 
 #[cfg(feature = "holder")]
-pub(crate) use self::note::{PoolJournal, PoolNote};
+pub(crate) use self::note::PoolJournal;
 pub(crate) use self::{
     process::{ChildPipe, PipeRead, Process, ProcessState, Reaped, ToGroup},
     readiness::{ChildToken, EventSource, Ready, Wait},
@@ -73,7 +73,7 @@ pub(crate) struct ForkTerms {
     pub(crate) epoch: u32,
     #[cfg(feature = "holder")]
     pub(crate) successor: bool,
-    #[cfg(feature = "holder")]
+    #[cfg(any(feature = "holder", test))]
     pub(crate) reserved: bool,
 }
 
@@ -96,6 +96,8 @@ pub(crate) trait System {
     type Process: Process + 'static;
 
     fn now(&self) -> Time;
+    /// The id of this process.
+    fn pid(&self) -> u32;
 
     /// Whether this process is to run the loop, and not a forked copy of it.
     ///
@@ -208,6 +210,10 @@ pub(crate) trait System {
     /// Clears what a child has left, before its slot is used again.
     fn clear_stack(&mut self, _: ChildId) {}
 
+    /// Whether children that are other programs live on when this process becomes a new one.
+    fn keeps_programs(&self) -> bool {
+        true
+    }
     /// Runs another program, with this state, to see whether it could take it over; without a path the
     /// file from which this program was started.
     fn begin_trial(&mut self, _: Option<&Path>, _: &mut Snapshot) -> Result<(), Error> {

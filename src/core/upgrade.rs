@@ -14,9 +14,9 @@ use std::{any::Any, collections::VecDeque, path::PathBuf, time::Duration};
 pub(crate) const PROBATION: Duration = Duration::from_millis(100);
 /// How long a trial that was killed may take to end. On a busy machine it waits for a processor, and
 /// the server serves on meanwhile.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the upgrade waits for a moment in which no task is queued and no output waits.
-const CALM: Duration = Duration::from_secs(1);
+pub(crate) const CALM: Duration = Duration::from_secs(1);
 
 /// What is known of the trial of the new program.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,6 +44,30 @@ pub(crate) struct UpgradeInput {
     pub(crate) stops: bool,
     /// In the new program: when the first of its children will have been starting for too long.
     pub(crate) hangs_at: Option<Time>,
+}
+
+/// What an upgrade that is asked for depends on, while no other is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outset {
+    /// A stop was announced or has begun.
+    pub(crate) stops: bool,
+    /// The children are other programs.
+    pub(crate) programs: bool,
+    /// Such children live on when this process becomes a new program.
+    pub(crate) keeps_programs: bool,
+}
+
+impl Outset {
+    /// Why the upgrade cannot begin, if that is so.
+    pub(crate) fn refusal(self) -> Option<UpgradeFailure> {
+        if self.stops {
+            Some(UpgradeFailure::Stop)
+        } else if self.programs && !self.keeps_programs {
+            Some(UpgradeFailure::EndsPrograms)
+        } else {
+            None
+        }
+    }
 }
 
 /// What an upgrade is asked to be.

@@ -76,7 +76,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             epoch: monitor.replacement.epoch(),
             #[cfg(feature = "holder")]
             successor: monitor.replacement.forks_successor() && !monitor.forks_reserve(),
-            #[cfg(feature = "holder")]
+            #[cfg(any(feature = "holder", test))]
             reserved: monitor.forks_reserve(),
         };
         match system.fork(terms)? {

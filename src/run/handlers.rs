@@ -4,7 +4,7 @@
 use super::{child::ChildSide, turn::Loop};
 use crate::{
     core::{
-        child::{Child, ChildId, Reason, Signal},
+        child::ChildId,
         error::{self, Error, Operation},
         states::PostedState,
     },
@@ -133,15 +133,5 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.call("handler_server_fork", |hooks, monitor| {
             hooks.handler_server_fork(monitor)
         });
-    }
-
-    /// The second signal to stop: the remaining children get SIGKILL.
-    pub(super) fn kill_remaining(&mut self) {
-        let monitor = &mut self.parent.monitor;
-        let children: Vec<_> = monitor.children().map(Child::id).collect();
-        for child in children {
-            monitor.send(child, Signal::Kill);
-            monitor.retire(child, Reason::Shutdown);
-        }
     }
 }

@@ -12,9 +12,10 @@ use crate::{
         event::Event,
         journal::InheritedChild,
         monitor::{RetiredBefore, outlived, reached, restored},
+        notes::PoolNote,
         say::say,
         state::{ChildState, PoolState, Snapshot},
-        system::{PoolNote, System},
+        system::System,
         upgrade::UpgradeNote,
     },
     hooks::{ChildServer, PreForkHooks},
@@ -196,14 +197,10 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         let ParentState {
             monitor, system, ..
         } = &mut self.parent;
-        match left {
-            UpgradeNote::Proving if system.upgrades.may_return() => {}
-            UpgradeNote::Returning if system.upgrades.may_return() => {
-                monitor.returns_still();
-                self.come_back_for = Some(GIVEN_UP.to_owned());
-            }
-            _ => {
-                monitor.forget_upgrade();
+        match monitor.go_on_with_upgrade(left, system.upgrades.may_return()) {
+            UpgradeNote::Proving => {}
+            UpgradeNote::Returning => self.come_back_for = Some(GIVEN_UP.to_owned()),
+            UpgradeNote::Over => {
                 system.upgrades.forget_previous();
                 self.handed_on = Vec::new();
             }

@@ -6,7 +6,8 @@ use crate::{
     core::{
         child::{Child, ChildId},
         config::Config,
-        journal::{FailureNote, ROOM, WordNotes},
+        journal::ROOM,
+        notes::{FailureNote, WordNotes},
         say::say,
         state::{BeforeReload, EncodedList, Snapshot},
         system::System,

@@ -28,7 +28,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.call_shutdown();
         }
         match effect {
-            StopEffect::Kill => self.kill_remaining(),
+            StopEffect::Kill => self.parent.monitor.kill_all(),
             StopEffect::Bound => self.parent.monitor.bound_stop(),
             StopEffect::Nothing | StopEffect::Announce | StopEffect::Shutdown => {}
         }

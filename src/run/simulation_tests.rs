@@ -10,13 +10,15 @@ use crate::{
     core::{
         child::{Cause, Child, ChildId, Reason, Signal, State},
         config::Attributes,
+        error::Error,
         monitor::Monitor,
         replacement::PATIENCE,
+        signal_policy::{Arrived, TABLE},
         simulation::{Random, ShutdownBegan, Simulated, World},
         system::System,
         time::Time,
     },
-    hooks::{ChildServer, DefaultHooks, PreForkHooks, comm::Comm},
+    hooks::{ChildServer, PreForkHooks, comm::Comm},
 };
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
@@ -87,14 +89,41 @@ impl ChildServer for ModelServer {
         self.0.0.borrow_mut().close_listeners();
     }
 
+    fn reload(&mut self) -> io::Result<()> {
+        self.0.0.borrow_mut().read_settings()
+    }
+
+    fn can_shed(&mut self) -> bool {
+        self.0.0.borrow().can_shed()
+    }
+
+    fn set_all_busy(&mut self, all_busy: bool) {
+        self.0.0.borrow_mut().set_all_busy(all_busy);
+    }
+
     fn lost(&mut self) -> Option<io::Error> {
         let lost = self.0.0.borrow().socket_is_lost();
         lost.then(|| io::Error::other("the socket is lost"))
     }
 }
 
+/// Hooks that count what signals lead to, and leave the rest to the defaults.
+#[derive(Debug)]
+struct ModelHooks(Simulated);
+
+impl PreForkHooks for ModelHooks {
+    fn handler_state(&mut self, _: &mut Monitor, _: &str) {
+        self.0.0.borrow_mut().program.states += 1;
+    }
+
+    fn upgrade_failed(&mut self, _: &mut Monitor, _: &Error) {
+        let mut world = self.0.0.borrow_mut();
+        world.program.since_signals.failed_upgrades += 1;
+    }
+}
+
 struct Simulation {
-    inner: Loop<DefaultHooks, ModelServer, Simulated>,
+    inner: Loop<ModelHooks, ModelServer, Simulated>,
     world: Rc<RefCell<World>>,
     /// Decides what the hooks of a program do.
     random: Random,
@@ -110,13 +139,15 @@ impl Simulation {
     fn of(seed: u64, (world, attributes): (World, Attributes)) -> Self {
         let world = Rc::new(RefCell::new(world));
         let system = Simulated(Rc::clone(&world));
-        let server = ModelServer(system.clone());
+        let mut server = ModelServer(system.clone());
         let mut monitor = Monitor::with_attributes(attributes);
         monitor.collects_stacks = system.collects_stacks();
-        let mut inner = Loop::new(DefaultHooks, server, monitor, system);
-        let (server, monitor) = (&mut inner.server, &mut inner.parent.monitor);
-        let started = DefaultHooks.handler_start(monitor, server);
+        let processors = 1 + world.borrow_mut().random.below(8) as usize;
+        monitor.brake.set_processors(processors);
+        let mut hooks = ModelHooks(system.clone());
+        let started = hooks.handler_start(&mut monitor, &mut server);
         started.expect("the model server starts");
+        let inner = Loop::new(hooks, server, monitor, system);
         Self {
             inner,
             world,
@@ -175,6 +206,10 @@ impl Simulation {
         // With a limit of age there is no rest.
         let monitor = &mut self.inner.parent.monitor;
         monitor.set_max_lifetime(Duration::ZERO);
+        // In the storm children would die before they are culled.
+        if self.random.one_in(4) {
+            self.set_max_clients();
+        }
         let end = self.now() + REST_AFTER;
         while self.now() < end && !self.is_shutting_down() {
             self.turn();
@@ -250,6 +285,7 @@ impl Simulation {
 
     fn begin_shutdown(&mut self) {
         if self.random.one_in(4) {
+            self.world.borrow_mut().program.may_stop = true;
             self.inner.parent.monitor.shutdown();
         } else {
             self.world.borrow_mut().tell_to_shut_down();
@@ -257,7 +293,7 @@ impl Simulation {
     }
 
     /// Acts like a program's hooks: forks more children than are needed, tells one to stop, kills
-    /// one.
+    /// one, has a signal post a state, sets the numbers of children.
     fn act_as_hooks(&mut self) {
         let monitor = &mut self.inner.parent.monitor;
         match self.random.below(4_000) {
@@ -281,8 +317,25 @@ impl Simulation {
                     self.world.borrow_mut().hook_kills(id);
                 }
             }
+            8 => self.set_max_clients(),
+            9 => {
+                monitor.set_min_spare_servers(1 + self.random.below(5) as usize);
+                monitor.set_max_spare_servers(self.random.below(12) as usize);
+            }
+            5..=7 => {
+                let signal = self.world.borrow_mut().any_signal_to_lead();
+                if let Some(signal) = signal {
+                    monitor.signal(signal, "told");
+                }
+            }
             _ => {}
         }
+    }
+
+    fn set_max_clients(&mut self) {
+        let clients = 1 + self.random.below(30) as usize;
+        self.world.borrow_mut().signals.max_clients = clients;
+        self.inner.parent.monitor.set_max_clients(clients);
     }
 
     fn is_shutting_down(&self) -> bool {
@@ -302,6 +355,15 @@ impl Simulation {
     }
 }
 
+impl Drop for Simulation {
+    /// When a test fails, the loop is dropped and does nothing more.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.world.borrow_mut().abandoned = true;
+        }
+    }
+}
+
 fn any_untold(monitor: &Monitor) -> Option<ChildId> {
     let untold = |child: &&Child| child.state() != State::Retiring;
     monitor.children().find(untold).map(Child::id)
@@ -312,40 +374,83 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(value.replace('_', "").parse().expect("a number"))
 }
 
-fn run(seed: u64) -> u64 {
+/// What has come in the lives of some seeds.
+#[derive(Debug, Default)]
+struct SeedTally {
+    events: u64,
+    seeds: u64,
+    /// Signals, by the row of the table.
+    signals: Arrived,
+    announced_stops: u64,
+    states: u64,
+    reloads: u64,
+    failed_reloads: u64,
+}
+
+impl SeedTally {
+    fn add(&mut self, simulation: &Simulation) {
+        let (world, report) = (simulation.world.borrow(), simulation.monitor().report());
+        self.events += simulation.events();
+        self.seeds += 1;
+        for (sum, count) in self.signals.iter_mut().zip(world.signals.heeded()) {
+            *sum += count;
+        }
+        self.announced_stops += world.signals.announced;
+        self.states += world.program.states;
+        self.reloads += report.reloads;
+        self.failed_reloads += report.failed_reloads;
+    }
+
+    /// Fails if something has not come that is to be simulated: then the laws say nothing of it.
+    fn expect_everything(&self) {
+        for (row, count) in TABLE.iter().zip(self.signals) {
+            assert!(count > 0, "{:?} has never come: {self:?}", row.signal);
+        }
+        let others = [
+            self.announced_stops,
+            self.states,
+            self.reloads,
+            self.failed_reloads,
+        ];
+        assert!(others.iter().all(|count| *count > 0), "{self:?}");
+    }
+}
+
+fn run(seed: u64, tally: &mut SeedTally) {
     let outcome = std::panic::catch_unwind(|| {
         let mut simulation = Simulation::new(seed);
         simulation.live(EVENTS_PER_SEED);
         if std::env::var_os("SIMULATED_REPORT").is_some() {
             println!("seed {seed}: {}", simulation.monitor().report());
         }
-        simulation.events()
+        simulation
     });
-    outcome.unwrap_or_else(|payload| {
+    let simulation = outcome.unwrap_or_else(|payload| {
         eprintln!("to see it again: SIMULATED_SEED={seed} cargo test simulation");
         std::panic::resume_unwind(payload)
-    })
+    });
+    tally.add(&simulation);
 }
 
 #[test]
 fn a_pool_under_faults_keeps_its_promises() {
+    let mut tally = SeedTally::default();
     if let Some(seed) = from_environment("SIMULATED_SEED") {
-        run(seed);
-        return;
+        return run(seed, &mut tally);
     }
     for (seed, _) in REGRESSIONS {
-        run(seed);
+        run(seed, &mut tally);
     }
     let wanted = from_environment("SIMULATED_EVENTS").unwrap_or(1_000_000);
     let start = Instant::now();
-    let mut events = 0;
     let mut seed = 0;
-    while events < wanted {
-        events += run(seed);
+    while tally.events < wanted {
+        run(seed, &mut tally);
         seed += 1;
     }
-    let rate = events as f64 / start.elapsed().as_secs_f64();
-    println!("{events} events, {seed} seeds, {rate:.0} events/s");
+    let rate = tally.events as f64 / start.elapsed().as_secs_f64();
+    println!("{rate:.0} events/s: {tally:?}");
+    tally.expect_everything();
 }
 
 /// Whatever the children, their limits, the clients, the room for more children, the times of the

@@ -150,7 +150,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// From the first turn on, this process is the server's.
     pub(super) fn settle(&mut self) {
         if self.parent.system.take_possession() {
-            self.parent.monitor.pid = std::process::id();
+            self.parent.monitor.pid = self.parent.system.pid();
             self.parent.monitor.board = self.parent.system.view();
         }
     }

@@ -3,8 +3,6 @@
 //! end.
 
 use super::{child::ChildSide, parent::ParentState, turn::Loop};
-#[cfg(feature = "holder")]
-use crate::sys::holder::keeps_programs;
 use crate::{
     core::{
         error::{Error, Operation},
@@ -31,15 +29,9 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if let Some(asker) = asker {
             self.parent.system.add_asker(asker);
         }
-        if self.parent.monitor.is_stopping() {
-            return self.upgrade_failed(&failed(UpgradeFailure::Stop));
-        }
-        #[cfg(feature = "holder")]
-        if self.parent.system.journal().is_some()
-            && self.parent.monitor.programs
-            && !keeps_programs()
-        {
-            return self.upgrade_failed(&failed(UpgradeFailure::EndsPrograms));
+        let keeps_programs = self.parent.system.keeps_programs();
+        if let Some(failure) = self.parent.monitor.upgrade_refusal(keeps_programs) {
+            return self.upgrade_failed(&failed(failure));
         }
         self.parent.monitor.begin_upgrade();
         self.parent.emit_pending();

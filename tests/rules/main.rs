@@ -15,6 +15,7 @@ mod hooks;
 mod http;
 mod layering;
 mod original;
+mod paths;
 mod policy;
 mod prose;
 mod public_api;

@@ -117,14 +117,14 @@ fn c15_a_slow_hook_is_measured_and_reported(world: &mut World) {
 fn h03_a_hook_slower_than_timeout_blames_nobody(world: &mut World) {
     // When the turn performed before it read, and a check was not put off after a long turn either
     // (`puts_off_timeout_check`), all children were told to stop. Each of the two is enough.
-    let server = world.spawn("slow_parent", &["--timeout", "1000", "--check", "100"]);
+    let server = world.spawn("slow_parent", &["--timeout", "2000", "--check", "100"]);
     let address = server.address();
     let mut held = Held::new(&address);
-    for text in ["slow 2500", "slow 2501"] {
+    for text in ["slow 4500", "slow 4501"] {
         order(&server, &mut held, text);
     }
     let until_now = server.children();
-    holds("nobody is told", Duration::from_millis(1500), || {
+    holds("nobody is told", Duration::from_secs(3), || {
         server.children() == until_now
     });
     held.is_served();
@@ -163,7 +163,7 @@ fn m02_a_lowered_max_clients_is_reached_without_hurting_a_client(world: &mut Wor
 /// A panic in a hook of the parent is caught, logged with the hook's name and counted; the loop
 /// goes on.
 fn c15_a_panic_in_a_hook_of_the_parent_is_survived(world: &mut World) {
-    // Without the `catch_unwind` in `Parent::caught` the parent ends.
+    // Without the `catch_unwind` in `ParentState::caught` the parent ends.
     world.expect_panics();
     let server = world.spawn("serve", &["--start", "1", "--panic-once"]);
     let address = server.address();

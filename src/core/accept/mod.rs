@@ -6,6 +6,7 @@ pub(crate) mod order;
 pub(crate) mod peers;
 pub(crate) mod queue_log;
 pub(crate) mod refusal;
+pub(crate) mod reserve;
 pub(crate) mod shedding;
 pub(crate) mod shortage;
 pub(crate) mod sweep;

@@ -1,44 +1,63 @@
 //! The signals that hooks send and that lead to states. Names them; sends none.
 
-/// A signal that a hook can send to a child, or that posts a state in the parent.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum Signal {
-    /// SIGABRT.
-    Abort,
-    /// SIGALRM: ends a child that runs for too long after its parent has gone.
-    Alarm,
-    /// SIGTTIN.
-    BackgroundRead,
-    /// SIGTTOU.
-    BackgroundWrite,
-    /// SIGCHLD.
-    Child,
-    /// SIGCONT.
-    Continue,
-    /// SIGXFSZ: a file has reached its size limit.
-    FileSize,
-    /// SIGHUP.
-    Hangup,
-    /// SIGINT: finish the connection in hand and leave.
-    Interrupt,
-    /// SIGKILL.
-    Kill,
-    /// SIGPIPE.
-    Pipe,
-    /// SIGQUIT.
-    Quit,
-    /// SIGSTOP.
-    Stop,
-    /// SIGTERM: means the same as SIGINT to a stock server.
-    Terminate,
-    /// SIGUSR1.
-    User1,
-    /// SIGUSR2.
-    User2,
-    /// SIGWINCH.
-    Window,
+/// Passes the signals, a row for each, to the macro that is named.
+///
+/// A row is: documentation; name = the number that stands for it in a state and in a journal, which
+/// is never given another meaning; its name on the system. What the processes of a server do with a
+/// signal is in the table of `core/signal_policy.rs`.
+macro_rules! with_signals {
+    ($consumer:ident) => {
+        $consumer! {
+            /// SIGABRT.
+            Abort = 0, SIGABRT;
+            /// SIGALRM: ends a child that runs for too long after its parent has gone.
+            Alarm = 1, SIGALRM;
+            /// SIGTTIN.
+            BackgroundRead = 2, SIGTTIN;
+            /// SIGTTOU.
+            BackgroundWrite = 3, SIGTTOU;
+            /// SIGCHLD.
+            Child = 4, SIGCHLD;
+            /// SIGCONT.
+            Continue = 5, SIGCONT;
+            /// SIGXFSZ: a file has reached its size limit.
+            FileSize = 6, SIGXFSZ;
+            /// SIGHUP.
+            Hangup = 7, SIGHUP;
+            /// SIGINT: finish the connection in hand and leave.
+            Interrupt = 8, SIGINT;
+            /// SIGKILL.
+            Kill = 9, SIGKILL;
+            /// SIGPIPE.
+            Pipe = 10, SIGPIPE;
+            /// SIGQUIT.
+            Quit = 11, SIGQUIT;
+            /// SIGSTOP.
+            Stop = 12, SIGSTOP;
+            /// SIGTERM: means the same as SIGINT to a stock server.
+            Terminate = 13, SIGTERM;
+            /// SIGUSR1.
+            User1 = 14, SIGUSR1;
+            /// SIGUSR2.
+            User2 = 15, SIGUSR2;
+            /// SIGWINCH.
+            Window = 16, SIGWINCH;
+        }
+    };
 }
+pub(crate) use with_signals;
+
+macro_rules! define_signal {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $native:ident;)*) => {
+        /// A signal that a hook can send to a child, or that posts a state in the parent.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[non_exhaustive]
+        pub enum Signal {
+            $($(#[doc = $doc])* $name,)*
+        }
+    };
+}
+with_signals!(define_signal);
 
 impl Signal {
     /// Whether the signal is sent to end a process. SIGHUP, SIGUSR1 and the like have other

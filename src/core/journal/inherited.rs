@@ -1,10 +1,11 @@
 //! What a new parent takes over of one child, from its record in the journal, its notes on the board
 //! and its pipes. What only the parent before knew is taken at its default.
 
-use super::{JournalRecord, WordNotes};
+use super::JournalRecord;
 use crate::core::{
     board::SlotNotes,
     child::{ChildFlags, State},
+    notes::WordNotes,
     state::{ChildState, EncodedList, PipeState, SeenState},
     system::ToGroup,
     time::Time,

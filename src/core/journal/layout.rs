@@ -23,7 +23,7 @@ pub(crate) const SAVED_AT: usize = 6;
 pub(crate) const RENEWED_AT: usize = 7;
 /// Whether the server has ended, and its parent is the program's alone.
 pub(crate) const OVER_AT: usize = 8;
-/// Why the server ends, if because of a failure: see [`FailureNote`].
+/// Why the server ends, if because of a failure: see [`FailureNote`](crate::core::notes::FailureNote).
 pub(crate) const FAILURE_AT: usize = 9;
 /// Which of two places has what some parent has acted on.
 pub(crate) const HEARD_AT: usize = 10;

@@ -23,8 +23,18 @@ impl Monitor {
     /// since `max_clients` may have been lowered. A fork that failures delay is planned again when
     /// the delay is over.
     pub(crate) fn may_fork(&mut self, queued: usize) -> bool {
-        let room = self.pool.len() + queued < self.attributes.max_clients;
-        room && !self.shutdown && !self.child && !self.backoff.refuses(self.now)
+        let open = self.room(queued) > 0 && !self.shutdown && !self.child;
+        open && !self.delays_forks()
+    }
+
+    /// How many more children `max_clients` allows, besides `queued` forks that are not done yet.
+    pub(super) fn room(&self, queued: usize) -> usize {
+        pool::room(self.pool.census(), queued, &self.attributes)
+    }
+
+    /// Whether failures delay forks now. Asking makes the end of the delay an event.
+    pub(super) fn delays_forks(&mut self) -> bool {
+        self.backoff.refuses(self.now)
     }
 
     /// What `forkoff` should do now. A surplus that the plan culls no longer counts.

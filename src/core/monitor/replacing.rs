@@ -296,18 +296,14 @@ impl Monitor {
             .replaceable()
             .filter_map(|child| self.candidate(child))
             .collect();
-        // Asking makes the delay's end an event.
-        let delayed = self.replacement.wants_forks(&candidates) && self.backoff.refuses(self.now);
+        let delayed = self.replacement.wants_forks(&candidates) && self.delays_forks();
         PoolView {
             candidates,
             starting: self.replaceable().filter(|child| !child.is_ready()).count(),
             renewed: self
                 .replaceable()
                 .any(|child| child.epoch == epoch && child.is_ready()),
-            room: self
-                .attributes
-                .max_clients
-                .saturating_sub(census.live() + queued),
+            room: self.room(queued),
             leaving: self
                 .retiring_servers()
                 .filter(|child| !child.is_serving())

@@ -113,6 +113,15 @@ impl Monitor {
         }
     }
 
+    /// The second signal to stop: all children get SIGKILL.
+    pub(crate) fn kill_all(&mut self) {
+        let children: Vec<_> = self.children().map(Child::id).collect();
+        for child in children {
+            self.send(child, Signal::Kill);
+            self.retire(child, Reason::Shutdown);
+        }
+    }
+
     /// Gives the children `shutdown_timeout` from now on, which had no bound before.
     pub(crate) fn bound_stop(&mut self) {
         let stopping = |child: &Child| child.reason() == Some(Reason::Shutdown);
@@ -123,3 +132,6 @@ impl Monitor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

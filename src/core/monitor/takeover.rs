@@ -3,9 +3,9 @@
 
 use super::*;
 use crate::core::{
-    journal::{FailureNote, RetirementNote},
+    notes::{FailureNote, PoolNote, RetirementNote},
     stop::StopState,
-    system::PoolNote,
+    upgrade::UpgradeNote,
 };
 
 /// A child that the parent before has told to stop, or was about to.
@@ -60,15 +60,32 @@ impl Monitor {
         self.pool.adopt(children, serial);
     }
 
-    /// The upgrade by which this program has come is over, together with the reload that was a part
-    /// of it.
-    pub(crate) fn forget_upgrade(&mut self) {
+    /// Goes on with the upgrade by which this program has come, as the parent before has left it. It is
+    /// over if the program before cannot be executed again. Returns how far it is now.
+    pub(crate) fn go_on_with_upgrade(
+        &mut self,
+        left: UpgradeNote,
+        may_return: bool,
+    ) -> UpgradeNote {
+        match left {
+            UpgradeNote::Proving if may_return => {}
+            UpgradeNote::Returning if may_return => self.returns_still(),
+            _ => {
+                self.forget_upgrade();
+                return UpgradeNote::Over;
+            }
+        }
+        left
+    }
+
+    /// The upgrade is over, together with the reload that was a part of it.
+    fn forget_upgrade(&mut self) {
         self.upgrade.end();
         self.replacement.clear();
     }
 
     /// Goes on with the way back of the parent before: the children of this program have failed.
-    pub(crate) fn returns_still(&mut self) {
+    fn returns_still(&mut self) {
         self.replacement.clear();
         self.upgrade.come_back(self.now);
     }

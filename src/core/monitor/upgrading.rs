@@ -10,7 +10,7 @@ use crate::core::{
     },
     system::{Process, ToGroup},
     time_limits::WorkLimits,
-    upgrade::{Trial, UpgradeInput, UpgradeRequest},
+    upgrade::{Outset, Trial, UpgradeFailure, UpgradeInput, UpgradeRequest},
 };
 use std::path::PathBuf;
 
@@ -53,6 +53,16 @@ impl Monitor {
         if self.upgrade.ask(request) {
             self.post_known(PostedState::Upgrade);
         }
+    }
+
+    /// Why no upgrade can begin now, if that is so; `keeps_programs` is what the system says.
+    pub(crate) fn upgrade_refusal(&self, keeps_programs: bool) -> Option<UpgradeFailure> {
+        let outset = Outset {
+            stops: self.is_stopping(),
+            programs: self.programs,
+            keeps_programs,
+        };
+        outset.refusal()
     }
 
     /// Begins an upgrade, in which the new program is tried.

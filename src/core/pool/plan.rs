@@ -32,6 +32,14 @@ pub(crate) enum ForkPlan {
     Steady,
 }
 
+/// How many more children `max_clients` allows, besides the forks in the queue.
+///
+/// All children count that have not been reaped.
+pub(crate) fn room(census: Census, queued: usize, attributes: &Attributes) -> usize {
+    let taken = census.live() + queued;
+    attributes.max_clients.saturating_sub(taken)
+}
+
 /// The main decision. The live processes and the queued forks never pass `max_clients`.
 pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> ForkPlan {
     let spare = (census.idle() + demand.queued).saturating_sub(demand.successors);
@@ -43,9 +51,7 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> F
     } else {
         attributes.min_spare_servers.saturating_sub(spare)
     };
-    let room = attributes
-        .max_clients
-        .saturating_sub(census.live() + demand.queued);
+    let room = room(census, demand.queued, attributes);
     let wanted = missing.max(demand.owed).min(room);
     // One of the forks in the queue may become the reserved child: see `is_reserve_due`.
     let unreserved = demand.reserve && census.reserved == 0 && demand.queued == 0;

@@ -32,7 +32,7 @@ pub(super) struct Kernel {
 
 impl Kernel {
     const FIRST_PID: u32 = 100;
-    const PIDS: u32 = 100;
+    const PIDS: u32 = 400;
 
     pub(super) fn new() -> Self {
         Self {
@@ -48,13 +48,13 @@ impl Kernel {
         self.free_pids.pop().expect("fewer children than pids")
     }
 
-    pub(super) fn enter(&mut self, id: ChildId, pid: u32, capacity: usize) {
+    pub(super) fn enter(&mut self, id: ChildId, model: Model) {
         if self.entries.len() <= id.slot() {
             self.entries.resize_with(id.slot() + 1, || None);
         }
         let entry = KernelEntry {
             id,
-            model: Model::new(pid, capacity),
+            model,
             reaped: false,
         };
         let before = self.entries[id.slot()].replace(entry);
@@ -136,6 +136,7 @@ impl Kernel {
         match signal {
             Signal::Interrupt => hit.model.sent.interrupts += 1,
             Signal::Kill => hit.model.sent.kills += 1,
+            Signal::User1 => hit.model.sent.reopenings += 1,
             _ => {}
         }
         hit.model.hear(signal)

@@ -42,6 +42,8 @@ pub(super) struct Sent {
     pub(super) kills: u32,
     /// How many of them were asked for by a hook.
     pub(super) kills_asked: u32,
+    /// How often it was told to reopen its logs.
+    pub(super) reopenings: u32,
 }
 
 #[derive(Debug)]
@@ -51,8 +53,15 @@ pub(super) struct Model {
     pub(super) fault: Option<Fault>,
     /// It has overwritten its board entry, which contradicts its words for as long as it lives.
     pub(super) lies: bool,
+    /// It has written what may be words, such as a BUSY in its start.
+    pub(super) forges: bool,
     pub(super) stdout: ModelPipe,
     pub(super) stderr: ModelPipe,
+    /// The pipe of its words, if they have one of their own.
+    pub(super) comm: Option<ModelPipe>,
+    words: CommWords,
+    /// It is kept for the time when all others are busy, and serves nobody.
+    pub(super) reserved: bool,
     /// SIGINT is pending or was acted on. However often it is sent, it arrives once.
     pub(super) told: bool,
     pub(super) queued_clients: QueuedClients,
@@ -74,14 +83,18 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(pid: u32, capacity: usize) -> Self {
+    pub(super) fn new(pid: u32, capacity: usize, words: CommWords) -> Self {
         Self {
             pid,
             activity: ModelActivity::Starting,
             fault: None,
             lies: false,
+            forges: false,
             stdout: ModelPipe::new(capacity),
             stderr: ModelPipe::new(capacity),
+            comm: None,
+            words,
+            reserved: false,
             told: false,
             queued_clients: QueuedClients::Serve,
             drains_until: None,
@@ -135,29 +148,49 @@ impl Model {
         self.activity = ModelActivity::Dead(raw);
         self.stdout.close();
         self.stderr.close();
+        self.comm.iter_mut().for_each(ModelPipe::close);
         self.plan += 1;
     }
 
+    /// Whether one of its pipes has something that the poller has not reported.
+    pub(super) fn has_edge(&self) -> bool {
+        let pipes = [&self.stdout, &self.stderr].into_iter().chain(&self.comm);
+        pipes.into_iter().any(ModelPipe::has_edge)
+    }
+
+    /// Whether nobody would hear its words.
+    pub(super) fn is_mute(&self) -> bool {
+        self.comm.as_ref().unwrap_or(&self.stdout).is_closed()
+    }
+
+    /// Writes words to their pipe. False without room.
+    fn say(&mut self, message: &[u8]) -> bool {
+        self.comm
+            .as_mut()
+            .unwrap_or(&mut self.stdout)
+            .write(message)
+    }
+
     fn state_byte(&self) -> u8 {
-        CommWords::CONTROL.byte(match self.activity {
+        self.words.byte(match self.activity {
             ModelActivity::Serving => Word::Busy,
             _ => Word::NotBusy,
         })
     }
 
     pub(super) fn say_ack(&mut self) {
-        let ack = CommWords::CONTROL.byte(Word::Ack);
+        let ack = self.words.byte(Word::Ack);
         let message = [b'\n', ack, b'\n', self.state_byte(), b'\n'];
         let leaving = self.is_leaving() && self.activity != ModelActivity::Serving;
         let silent = leaving || !self.stated;
         let length = if silent { 3 } else { message.len() };
-        self.unsaid = !self.stdout.write(&message[..length]);
+        self.unsaid = !self.say(&message[..length]);
     }
 
     pub(super) fn say_state(&mut self) {
         self.stated = true;
         let state = self.state_byte();
-        self.unsaid = !self.stdout.write(&[b'\n', state, b'\n']);
+        self.unsaid = !self.say(&[b'\n', state, b'\n']);
     }
 
     /// A signal arrives. True if it changes what the child does next.

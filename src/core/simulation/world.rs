@@ -7,18 +7,20 @@ mod children;
 mod faults;
 mod laws;
 mod process;
+mod signals;
 mod system;
+mod upgrade;
 
 pub(crate) use self::laws::ShutdownBegan;
 
-use self::{board::ModelBoard, children::ReplaceAfter};
+use self::{board::ModelBoard, children::ReplaceAfter, signals::Signals, upgrade::ModelTrial};
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
-    config::{Attributes, Config},
+    config::{Attributes, CommChannel, Config, ThreadCheck},
     time::Time,
     time_limits::InHand,
-    wire::BoardEntry,
+    wire::{BoardEntry, CommWords},
 };
 use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, rc::Rc, time::Duration};
 
@@ -37,8 +39,8 @@ enum ModelEvent {
     Fault,
     /// SIGCHLD arrives at the parent, however many have died.
     Deaths,
-    /// SIGINT, SIGTERM or SIGQUIT arrives at the parent, however often it was sent.
-    Told,
+    /// A signal arrives at the parent: the one of this row of the table.
+    Signal(usize),
     /// The operator loses patience, and sends SIGTERM.
     Impatience,
 }
@@ -65,32 +67,31 @@ struct ModelParent {
     /// How often it has not run, and for how long in all.
     pauses: u32,
     paused: Duration,
-    /// SIGCHLD is pending, so another is merged with it; and how many have arrived.
+    /// SIGCHLD is pending, so another is merged with it.
     death_pending: bool,
-    deaths: u64,
     /// Until when SIGCHLD is lost, as when the program blocks it.
     deaths_lost_until: Time,
-    /// SIGINT and SIGTERM that are pending, and that have arrived.
-    interrupt_pending: bool,
-    terminate_pending: bool,
-    interrupts: u64,
-    terminations: u64,
-    /// The same for SIGQUIT.
-    quit_pending: bool,
-    quits: u64,
-    /// It was told to shut down.
-    told: bool,
-    /// How many SIGINT and SIGTERM have come since it has been told.
-    stops: u64,
-    /// Nothing but SIGQUIT has told it: the stop has no bound yet.
-    patient: bool,
-    /// When a stop without a bound was given one.
-    bounded_at: Option<Time>,
-    /// How often all children were to be killed, and when for the first time.
-    kill_alls: u32,
-    kill_all_at: Option<Time>,
-    /// The last turn had to kill all children.
-    kill_all_now: bool,
+    /// Until when the program has a second thread.
+    threads_until: Time,
+}
+
+/// What the program of this world has done.
+#[derive(Debug, Default)]
+pub(crate) struct ModelProgram {
+    /// Its hooks or an error may begin a stop that no signal has asked for.
+    pub(crate) may_stop: bool,
+    /// How many of its states were handled.
+    pub(crate) states: u64,
+    pub(crate) since_signals: SinceSignals,
+}
+
+/// What it has done since all that signals had asked for was done.
+#[derive(Debug, Default)]
+pub(crate) struct SinceSignals {
+    /// How often its settings were read.
+    pub(crate) reads: u64,
+    /// How many upgrades have failed.
+    pub(crate) failed_upgrades: u64,
 }
 
 /// Whether clients can connect.
@@ -117,6 +118,13 @@ pub(crate) struct World {
     kernel: Kernel,
     board: ModelBoard,
     parent: ModelParent,
+    pub(crate) signals: Signals,
+    pub(crate) program: ModelProgram,
+    /// The trial of a new program, if there is one.
+    trial: Option<ModelTrial>,
+    /// Since when an upgrade has been under way, and for how long the parent had not run by then.
+    upgrades_since: Option<(Time, Duration)>,
+    upgrade_timeout: Duration,
     stacks: ModelStacks,
     now: Time,
     agenda: BinaryHeap<Reverse<(Time, u64, ModelEvent)>>,
@@ -129,6 +137,14 @@ pub(crate) struct World {
     capacity: usize,
     /// Whether a child says nothing between two connections that follow at once.
     coalesces: bool,
+    /// The words of the children.
+    words: CommWords,
+    /// Whether a reserved child is of use.
+    sheds: bool,
+    /// How many children there may be: more than `max_clients` after that was lowered.
+    most: usize,
+    /// For how long processes have waited for a processor, if that is known.
+    pressure: Option<Duration>,
     /// Whether nothing goes wrong.
     faultless: bool,
     recycling: ReplaceAfter,
@@ -141,6 +157,8 @@ pub(crate) struct World {
     socket_lost: bool,
     /// The parent may learn of some deaths late.
     deaths_late: bool,
+    /// A test has failed: the children are not to be ended as well.
+    pub(crate) abandoned: bool,
 }
 
 /// The world, shared by the loop, the handles to its children and the test.
@@ -178,6 +196,25 @@ impl World {
             max_memory: random.of(&[0, 0, 10 << 20]),
             replace_at_once: random.below(4) as usize,
             limit_jitter: random.of(&[0, 10, 100]),
+            server_check_ack: random.of(&[
+                None,
+                None,
+                Some(Duration::ZERO),
+                Some(ms(100)),
+                Some(ms(5000)),
+            ]),
+            upgrade_timeout: random.of(&[Duration::ZERO, ms(200), ms(10_000)]),
+            reserved_shedder: random.one_in(3),
+            fork_brake: random.one_in(2),
+            comm_channel: random.of(&[
+                CommChannel::Stdout,
+                CommChannel::Stdout,
+                CommChannel::Private,
+            ]),
+            comm_words: random.of(&[CommWords::CONTROL, CommWords::POE]),
+            thread_check: random.of(&[ThreadCheck::Refuse, ThreadCheck::Warn]),
+            resize_signals: random.one_in(2),
+            pre_stop_delay: random.of(&[Duration::ZERO, Duration::ZERO, ms(50), ms(2000)]),
             ..Config::default()
         });
         // Now and then max_clients was raised since the start, and some have no slot.
@@ -186,6 +223,9 @@ impl World {
             false => attributes.max_clients,
         };
         let mut world = Self::with(random, &attributes, slots);
+        world.program.may_stop = attributes.shutdown_on_error;
+        world.sheds = !world.random.one_in(4);
+        world.pressure = (!world.random.one_in(4)).then_some(Duration::ZERO);
         world.stacks.are_collected = !seed.is_multiple_of(2);
         world.at(ms(50), ModelEvent::Fault);
         (world, attributes)
@@ -233,6 +273,11 @@ impl World {
             kernel: Kernel::new(),
             board: ModelBoard::new(slots, coalesces),
             parent: ModelParent::default(),
+            signals: Signals::new(attributes),
+            program: ModelProgram::default(),
+            trial: None,
+            upgrades_since: None,
+            upgrade_timeout: attributes.upgrade_timeout,
             stacks: ModelStacks::default(),
             now: Time::START,
             agenda: BinaryHeap::new(),
@@ -243,6 +288,10 @@ impl World {
             ack_interval: attributes.timeout / 2,
             capacity: random.of(&[4096, 8192, 65_536]),
             coalesces,
+            words: attributes.comm_words,
+            sheds: false,
+            most: attributes.max_clients,
+            pressure: None,
             faultless: false,
             recycling: ReplaceAfter {
                 due_after: 23,
@@ -253,6 +302,7 @@ impl World {
             starts_fail_until: Time::START,
             socket_lost: false,
             deaths_late: false,
+            abandoned: false,
             random,
         };
         world.at(ms(5), ModelEvent::Clients);
@@ -293,6 +343,7 @@ impl World {
         self.forks_to_fail = 0;
         self.starts_fail_until = self.now;
         self.parent.deaths_lost_until = self.now;
+        self.parent.threads_until = self.now;
         self.kernel.other_is_reaped();
         let living = self.kernel.iter().filter(|entry| !entry.reaped);
         let models: Vec<_> = living
@@ -328,11 +379,8 @@ impl World {
             ModelEvent::Clients => self.clients(),
             ModelEvent::Fault => self.fault(),
             ModelEvent::Deaths => self.hear_of_deaths(),
-            ModelEvent::Told => self.hear_signal(),
-            ModelEvent::Impatience => {
-                self.parent.terminate_pending = true;
-                self.hear_signal();
-            }
+            ModelEvent::Signal(row) => self.hear_signal(row),
+            ModelEvent::Impatience => self.lose_patience(),
         }
     }
 }

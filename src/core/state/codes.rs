@@ -1,7 +1,7 @@
 //! The numbers that stand for names in a state. A number is never given another meaning.
 
 use super::encoding::{ByteReader, DecodeError, Field};
-use crate::core::child::{Reason, Signal, State};
+use crate::core::child::{Reason, Signal, State, with_signals};
 
 /// A name that has a number.
 pub(crate) trait Coded: Sized {
@@ -58,23 +58,11 @@ codes! {
         Overtime = 8,
         StartTimeout = 9,
     }
-    Signal or Interrupt {
-        Abort = 0,
-        Alarm = 1,
-        BackgroundRead = 2,
-        BackgroundWrite = 3,
-        Child = 4,
-        Continue = 5,
-        FileSize = 6,
-        Hangup = 7,
-        Interrupt = 8,
-        Kill = 9,
-        Pipe = 10,
-        Quit = 11,
-        Stop = 12,
-        Terminate = 13,
-        User1 = 14,
-        User2 = 15,
-        Window = 16,
-    }
 }
+
+macro_rules! signal_codes {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $native:ident;)*) => {
+        codes! { Signal or Interrupt { $($name = $code,)* } }
+    };
+}
+with_signals!(signal_codes);

@@ -1,30 +1,9 @@
-//! What a parent notes for the one after it, which is told no more than this. Only a trait and data.
+//! What a parent notes for the one after it, which is told no more than this. Only a trait.
 
 use crate::core::{
     child::ChildId,
-    journal::{FailureNote, RetirementNote, WordNotes},
-    stop::StopState,
-    upgrade::UpgradeNote,
+    notes::{PoolNote, RetirementNote, WordNotes},
 };
-
-/// What is noted of the pool for the parent after this one.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct PoolNote {
-    pub(crate) epoch: u32,
-    /// The serial of the child that was forked last.
-    pub(crate) serial: u32,
-    /// Replacements for children that have ended by themselves.
-    pub(crate) owed: u64,
-    pub(crate) stop: StopState,
-    /// Why the server ends, if it ends because of a failure.
-    pub(crate) failure: Option<FailureNote>,
-    /// Whether the settings were read again, and the children that have them did not fail.
-    pub(crate) renewed: bool,
-    /// Whether a reload was asked for and has not begun.
-    pub(crate) reload_asked: bool,
-    /// How far the upgrade is by which this program has come.
-    pub(crate) upgrade: UpgradeNote,
-}
 
 /// What a parent notes for the one after it. That one is told no more than this.
 pub(crate) trait PoolJournal {

@@ -40,8 +40,6 @@ pub enum UpgradeFailure {
     /// The server has a holder, and its children are programs.
     ///
     /// They would end with this parent.
-    #[cfg(feature = "holder")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "holder")))]
     EndsPrograms,
     /// The new program was executed and has given the place back, for this reason.
     ///
@@ -65,7 +63,6 @@ impl fmt::Display for UpgradeFailure {
                 "for {CALM:?} tasks of the program were queued, or output was not read"
             ),
             Self::Unsaved => f.write_str("the hook save has panicked"),
-            #[cfg(feature = "holder")]
             Self::EndsPrograms => f.write_str(
                 "the server has a holder, and children that are programs would end with their parent",
             ),

@@ -30,6 +30,29 @@ fn proving() -> Upgrade {
     upgrade
 }
 
+/// Every case. Without the rule for programs the third one begins.
+#[test]
+fn an_upgrade_begins_unless_a_stop_or_the_end_of_programs_is_in_its_way() {
+    let refusal = |stops, programs, keeps_programs| {
+        let outset = Outset {
+            stops,
+            programs,
+            keeps_programs,
+        };
+        outset.refusal()
+    };
+    for keeps in [false, true] {
+        assert_eq!(refusal(false, false, keeps), None);
+        assert_eq!(refusal(true, false, keeps), Some(UpgradeFailure::Stop));
+        assert_eq!(refusal(true, true, keeps), Some(UpgradeFailure::Stop));
+    }
+    assert_eq!(
+        refusal(false, true, false),
+        Some(UpgradeFailure::EndsPrograms)
+    );
+    assert_eq!(refusal(false, true, true), None);
+}
+
 #[test]
 fn a_trial_without_a_limit_is_waited_for() {
     let mut upgrade = Upgrade::default();

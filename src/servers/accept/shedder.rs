@@ -1,76 +1,77 @@
-//! The loop of the reserved child: while all others are busy it takes what is too old from the
-//! queues. `core/accept/sweep` decides when; serves only a connection that it has taken too soon.
+//! Performs the loop of the reserved child: while all others are busy it takes what is too old from
+//! the queues. `core/accept/reserve` decides what comes next; serves only a connection that it has
+//! taken too soon.
 
 use super::AcceptLoop;
 use crate::{
-    core::accept::{Attempt, Wakeups, queue_log::QueueLook, refusal::Refusal, sweep::Sweep},
+    core::accept::{
+        Attempt, Wakeups,
+        queue_log::QueueLook,
+        refusal::Refusal,
+        reserve::{ReserveAction, ReserveMachine, ReserveSaw},
+    },
     hooks::comm::Comm,
     listeners::Listener,
     servers::{conn::Stream, reserve::Reserve},
     sys::link::Interest,
 };
-use std::{io, os::fd::AsFd, time::Duration};
-
-/// How many connections it takes at most between two looks at its orders.
-const AT_ONCE: usize = 256;
-/// For how long it keeps what it knows of the queues while another child is free. Near the capacity
-/// of a server one is free again and again, and a new view takes a tenth of a second.
-const REMEMBERS: Duration = Duration::from_secs(1);
+use std::{io, os::fd::AsFd};
 
 impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     /// Runs until told to stop or the parent is gone.
     pub(super) fn run_reserved(mut self, reserve: &Reserve) -> io::Result<()> {
-        let (mut sweeps, pause) = self.sweeps();
+        let limits = self.acceptor.admission.limits();
+        let mut machine = ReserveMachine::new(limits, self.count());
         self.say(Comm::not_busy);
-        while !self.acceptor.comm.shutdown_requested() {
-            if reserve.are_all_busy()? {
-                for (listener, sweep) in sweeps.iter_mut().enumerate() {
-                    self.sweep(listener, sweep, reserve)?;
+        let mut action = ReserveAction::CheckIn;
+        loop {
+            let seen = match action {
+                ReserveAction::CheckIn => self.check_in_reserved(reserve)?,
+                ReserveAction::Sleep => self.sleep(reserve)?,
+                ReserveAction::Pause(pause) => {
+                    self.acceptor.comm.pause(pause)?;
+                    ReserveSaw::Woken
                 }
-                self.acceptor.comm.pause(pause)?;
-            } else if self.sleep(reserve)? > REMEMBERS {
-                sweeps = self.sweeps().0;
-            }
+                ReserveAction::Look { listener } => self
+                    .look(listener, reserve)
+                    .map_or(ReserveSaw::Unknown, ReserveSaw::Looked),
+                ReserveAction::Count { listener } => reserve
+                    .taken(listener)
+                    .map_or(ReserveSaw::Unknown, ReserveSaw::Taken),
+                ReserveAction::Accept { listener } => self.take(listener)?,
+                ReserveAction::TurnAway { is_old } => self.turn_away(is_old),
+                ReserveAction::Leave => return Ok(()),
+            };
+            action = machine.step(seen, self.acceptor.comm.now());
         }
-        Ok(())
     }
 
-    /// Sleeps until all others are busy, or there are orders, and returns for how long.
-    fn sleep(&self, reserve: &Reserve) -> io::Result<Duration> {
+    fn check_in_reserved(&self, reserve: &Reserve) -> io::Result<ReserveSaw> {
+        Ok(if self.acceptor.comm.shutdown_requested() {
+            ReserveSaw::ToldToStop
+        } else if reserve.are_all_busy()? {
+            ReserveSaw::AllBusy
+        } else {
+            ReserveSaw::OneFree
+        })
+    }
+
+    /// Sleeps until all others are busy, or there are orders.
+    fn sleep(&self, reserve: &Reserve) -> io::Result<ReserveSaw> {
         let comm = self.acceptor.comm;
-        let since = comm.now();
         comm.wait_request(reserve.as_fd(), Interest::Read, None)?;
-        Ok(comm.now().since(since))
+        Ok(ReserveSaw::Woken)
     }
 
-    /// New views of the queues, which know nothing yet, and the pause between two looks at them.
-    fn sweeps(&self) -> (Vec<Sweep>, Duration) {
-        match self.acceptor.admission.limits() {
-            Some(limits) => {
-                let sweeps = (0..self.count()).map(|_| Sweep::new(limits));
-                (sweeps.collect(), limits.look_every())
-            }
-            None => (Vec::new(), Duration::MAX),
-        }
-    }
-
-    /// Looks at a queue, and takes from it what is too old.
-    fn sweep(&mut self, listener: usize, sweep: &mut Sweep, reserve: &Reserve) -> io::Result<()> {
-        let Some(look) = self.look(listener, reserve) else {
-            return Ok(());
-        };
-        sweep.note(look);
-        for _ in 0..AT_ONCE {
-            let now = self.acceptor.comm.now();
-            // Another child may have been faster: then the queue is shorter than it was.
-            let taken = reserve.taken(listener);
-            let takes = taken.is_some_and(|taken| sweep.takes_next(taken, now));
-            if !takes || !self.try_accept(listener, Attempt::PollFirst)? {
-                break;
-            }
-            self.turn_away(sweep);
-        }
-        Ok(())
+    /// Takes the next connection of a queue.
+    fn take(&mut self, listener: usize) -> io::Result<ReserveSaw> {
+        let found = self.try_accept(listener, Attempt::PollFirst)?;
+        let in_hand = self.in_hand.as_ref().filter(|_| found);
+        Ok(
+            in_hand.map_or(ReserveSaw::NothingQueued, |in_hand| ReserveSaw::Found {
+                queued: in_hand.connection.queued.unwrap_or_default(),
+            }),
+        )
     }
 
     /// A look at a queue; `None` if its connections have no known age, or are not counted.
@@ -86,16 +87,14 @@ impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     }
 
     /// Refuses the connection in hand, or serves it if it is not old at all.
-    fn turn_away(&mut self, sweep: &Sweep) {
-        let now = self.acceptor.comm.now();
-        let Some(in_hand) = &self.in_hand else {
-            return;
-        };
-        let age = in_hand.connection.queued.unwrap_or_default();
-        let too_old = (!sweep.is_young(age, now)).then_some(Refusal::TooOld);
-        match self.unless_gone(in_hand.refusal.or(too_old), true) {
-            Some(refusal) => self.refuse(refusal),
-            None => self.serve(Wakeups::LeftToOthers),
-        };
+    fn turn_away(&mut self, is_old: bool) -> ReserveSaw {
+        if let Some(in_hand) = &self.in_hand {
+            let too_old = is_old.then_some(Refusal::TooOld);
+            match self.unless_gone(in_hand.refusal.or(too_old), true) {
+                Some(refusal) => self.refuse(refusal),
+                None => self.serve(Wakeups::LeftToOthers),
+            };
+        }
+        ReserveSaw::Done
     }
 }

@@ -4,15 +4,14 @@
 use crate::{
     core::{
         journal::{
-            ASKED_AT, DEATHS_AT, END_AT, EPOCH_AT, FAILURE_AT, FailureNote, HEARD_AT,
-            JournalRecord, LifePhase, OVER_AT, OWED_AT, PID_AT, RECORD_WORDS, RECORDS_AT,
-            RELOAD_ASKED_AT, RENEWED_AT, ROOM, RetirementNote, SAID_AT, SAVED_AT, SERIAL_AT,
-            SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT, SavedAt, TOLD_AT, UPGRADE_AT,
-            WordNotes, heard_at, words,
+            ASKED_AT, DEATHS_AT, END_AT, EPOCH_AT, FAILURE_AT, HEARD_AT, JournalRecord, LifePhase,
+            OVER_AT, OWED_AT, PID_AT, RECORD_WORDS, RECORDS_AT, RELOAD_ASKED_AT, RENEWED_AT, ROOM,
+            SAID_AT, SAVED_AT, SERIAL_AT, SETTLED_AT, STATE_AT, STOP_IN_HEARD, SUCCESSOR_AT,
+            SavedAt, TOLD_AT, UPGRADE_AT, heard_at, words,
         },
+        notes::{FailureNote, PoolNote, RetirementNote, WordNotes},
         signal_policy::Arrived,
         stop::StopState,
-        system::PoolNote,
         upgrade::UpgradeNote,
     },
     sys::shared_memory::SharedMemory,

@@ -3,7 +3,7 @@
 
 use super::{journal_memory::Journal, kept::KeptPipes, messages::NONE};
 use crate::core::{
-    journal::JournalRecord, signal_policy::Arrived, state::ChildState, system::PoolNote,
+    journal::JournalRecord, notes::PoolNote, signal_policy::Arrived, state::ChildState,
 };
 
 /// What a holder has from the beginning of an earlier program's pool.

@@ -14,9 +14,9 @@ use super::{
 use crate::{
     core::{
         child::{ChildId, Signal},
-        journal::{RetirementNote, WordNotes},
+        notes::{PoolNote, RetirementNote, WordNotes},
         signal_policy::{self, Arrived, TABLE},
-        system::{PoolJournal, PoolNote},
+        system::PoolJournal,
     },
     sys::fd_registry::Registered,
 };

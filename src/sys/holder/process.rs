@@ -1,7 +1,7 @@
 //! The holder: the process that the user has started, once it has forked the parent. It passes on
 //! signals, reaps, keeps the children's pipes, and forks another parent when one is gone without
-//! goodbye. It runs no code of the user's, decides by `core/restarts.rs` alone, and allocates nothing.
-//! Here are its parents, one after the other, and what they say.
+//! goodbye. It runs no code of the user's, decides by `core/holder.rs`, and allocates nothing. Here are
+//! its parents, one after the other, and what they say.
 
 #![allow(unsafe_code)]
 
@@ -13,7 +13,7 @@ mod succession;
 pub(super) use self::{end::exit, signals::note_arrived};
 
 use self::{
-    end::{complain, exit_like},
+    end::{complain, exit_like, give_up},
     signals::{handled_signals, stop_with_the_terminal},
 };
 use super::{
@@ -28,8 +28,8 @@ use crate::{
     core::{
         child::WaitStatus,
         error::{Error, Operation},
+        holder::{HolderAction, HolderMachine, HolderSaw},
         journal::NotedPid,
-        restarts::{RestartDecision, Restarts},
         signal_policy::TABLE,
         time::Time,
     },
@@ -124,7 +124,7 @@ pub(super) struct Holder<'a> {
     signals: SignalFd,
     channel: Option<OwnedFd>,
     parent: Option<LivingParent>,
-    restarts: Restarts,
+    machine: HolderMachine,
     /// Whether the last attempt to fork a parent has failed, which is told once.
     cannot_fork: bool,
     parents: u32,
@@ -133,6 +133,7 @@ pub(super) struct Holder<'a> {
     resources: HeldResources<'a>,
     /// How the last one has ended.
     last_end: Option<WaitStatus>,
+    last_status: libc::c_int,
     /// What a child has noted of itself.
     noted: &'a dyn Fn(usize) -> NotedPid,
 }
@@ -146,6 +147,7 @@ impl<'a> Holder<'a> {
     ) -> io::Result<Self> {
         prctl::set_child_subreaper(true)?;
         stop_with_the_terminal()?;
+        let machine = HolderMachine::new(setup.grace);
         Ok(Self {
             kept: std::mem::take(&mut setup.kept),
             deaths: Deaths::new(setup.journal.slots()),
@@ -156,36 +158,56 @@ impl<'a> Holder<'a> {
             setup,
             channel: None,
             parent: None,
-            restarts: Restarts::default(),
+            machine,
             cannot_fork: false,
             parents: 0,
             handed: 0,
             resources,
             last_end: None,
+            last_status: 0,
             noted,
         })
     }
 
     /// Returns in each parent, and in the holder only if the first could not be forked.
     pub(super) fn run(&mut self) -> Result<ParentStart, Error> {
+        let mut action = HolderAction::Fork;
+        let mut failure = io::Error::from(io::ErrorKind::Other);
         loop {
-            let next = match self.start() {
-                Ok(Some(born)) => return Ok(born),
-                Ok(None) => self.await_end(),
-                Err(error) if self.parents == 0 => {
-                    return Err(Error::new(Operation::Fork, "the parent", error));
+            let saw = match action {
+                HolderAction::Fork => match self.start() {
+                    Ok(Some(born)) => return Ok(born),
+                    Ok(None) => HolderSaw::Forked,
+                    Err(error) => {
+                        failure = error;
+                        HolderSaw::NotForked
+                    }
+                },
+                HolderAction::Refuse => {
+                    return Err(Error::new(Operation::Fork, "the parent", failure));
                 }
-                // It is no fault of the parent's, and the children serve.
-                Err(error) => {
-                    self.report_failed_fork(&error);
-                    self.restarts.ended(true, Duration::ZERO)
-                }
+                other => self.perform(other),
             };
-            match next {
-                RestartDecision::Start { after } => self.pause(after),
-                RestartDecision::GiveUp => self.give_up(),
+            action = self.machine.step(saw);
+            if saw == HolderSaw::NotForked && action != HolderAction::Refuse {
+                self.report_failed_fork(&failure);
             }
         }
+    }
+
+    /// Does what needs no more than this process.
+    fn perform(&mut self, action: HolderAction) -> HolderSaw {
+        match action {
+            HolderAction::AwaitParent => return self.await_end(),
+            HolderAction::Pause(after) => self.pause(after),
+            HolderAction::StopChildren => return self.stop_children(),
+            HolderAction::KillChildren => return self.kill_children(),
+            HolderAction::AwaitChildren(time) => self.await_children(time),
+            HolderAction::FollowParent => exit_like(self.last_status),
+            HolderAction::GiveUp => give_up(),
+            HolderAction::Fork | HolderAction::Refuse => {}
+        }
+        HolderSaw::Waited
     }
 
     /// Says once that there is no parent, until there is one.
@@ -260,8 +282,8 @@ impl<'a> Holder<'a> {
         }
     }
 
-    /// Waits for the end of the parent. Does not return if that has announced its end.
-    fn await_end(&mut self) -> RestartDecision {
+    /// Waits for the end of the parent.
+    fn await_end(&mut self) -> HolderSaw {
         // No signal tells of processes that have ended before.
         self.take_signals();
         while self.parent.as_ref().is_some_and(|it| it.status.is_none()) {
@@ -271,17 +293,24 @@ impl<'a> Holder<'a> {
         self.read_messages();
         self.channel = None;
         let Some(parent) = self.parent.take() else {
-            return self.restarts.ended(true, Duration::ZERO);
+            return HolderSaw::Ended {
+                is_over: false,
+                had_settled: true,
+                lived: Duration::ZERO,
+            };
         };
         self.last_end = parent.status.map(WaitStatus::from_raw);
-        if self.setup.journal.is_over() {
-            exit_like(parent.status.unwrap_or_default());
+        self.last_status = parent.status.unwrap_or_default();
+        let is_over = self.setup.journal.is_over();
+        if !is_over {
+            self.succeed(parent.pid);
+            self.settle_records();
         }
-        self.succeed(parent.pid);
-        self.settle_records();
-        let lived = self.setup.clock.now().since(parent.started);
-        self.restarts
-            .ended(self.setup.journal.is_settled(parent.pid), lived)
+        HolderSaw::Ended {
+            is_over,
+            had_settled: self.setup.journal.is_settled(parent.pid),
+            lived: self.setup.clock.now().since(parent.started),
+        }
     }
 
     /// Waits once, and does what comes.

@@ -16,9 +16,10 @@ use crate::{
         child::{ChildId, Collected, WaitStatus},
         error::{Error, Operation},
         journal::JournalRecord,
+        notes::PoolNote,
         signal_policy::TABLE,
         state::ChildState,
-        system::{EventSource, PoolNote, System},
+        system::{EventSource, System},
         time::Time,
     },
     sys::{

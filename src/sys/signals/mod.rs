@@ -25,7 +25,7 @@ pub(crate) use self::{
     parent::Subscription,
 };
 
-use crate::core::child::Signal;
+use crate::core::child::{Signal, with_signals};
 use nix::{
     errno::Errno,
     libc,
@@ -95,28 +95,17 @@ pub(crate) fn resume(blocked_before: u64) -> io::Result<()> {
     dispositions::resume(blocked_before)
 }
 
-/// The number of a signal on this system.
-pub(crate) const fn number(signal: Signal) -> libc::c_int {
-    match signal {
-        Signal::Abort => libc::SIGABRT,
-        Signal::Alarm => libc::SIGALRM,
-        Signal::BackgroundRead => libc::SIGTTIN,
-        Signal::BackgroundWrite => libc::SIGTTOU,
-        Signal::Child => libc::SIGCHLD,
-        Signal::Continue => libc::SIGCONT,
-        Signal::FileSize => libc::SIGXFSZ,
-        Signal::Hangup => libc::SIGHUP,
-        Signal::Interrupt => libc::SIGINT,
-        Signal::Kill => libc::SIGKILL,
-        Signal::Pipe => libc::SIGPIPE,
-        Signal::Quit => libc::SIGQUIT,
-        Signal::Stop => libc::SIGSTOP,
-        Signal::Terminate => libc::SIGTERM,
-        Signal::User1 => libc::SIGUSR1,
-        Signal::User2 => libc::SIGUSR2,
-        Signal::Window => libc::SIGWINCH,
-    }
+macro_rules! define_number {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $native:ident;)*) => {
+        /// The number of a signal on this system.
+        pub(crate) const fn number(signal: Signal) -> libc::c_int {
+            match signal {
+                $(Signal::$name => libc::$native,)*
+            }
+        }
+    };
 }
+with_signals!(define_number);
 
 /// The same number as nix's type.
 fn native(signal: Signal) -> io::Result<signal::Signal> {

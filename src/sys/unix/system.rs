@@ -47,6 +47,10 @@ impl System for UnixSystem {
         self.clock.now()
     }
 
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
     fn is_owner(&self) -> bool {
         self.owner == std::process::id()
     }
@@ -248,6 +252,11 @@ impl System for UnixSystem {
 
     fn trial(&mut self) -> Trial {
         self.upgrades.look()
+    }
+
+    #[cfg(feature = "holder")]
+    fn keeps_programs(&self) -> bool {
+        self.journal().is_none() || crate::sys::holder::keeps_programs()
     }
 
     fn end_trial(&mut self) {

@@ -243,11 +243,35 @@ fn the_way_back_goes_on_where_it_was() {
     let old = child(&mut next, State::Free);
     next.set_not_busy(old);
     child(&mut next, State::Starting);
-    next.returns_still();
+    let on = next.go_on_with_upgrade(left.upgrade, true);
+    assert_eq!(on, UpgradeNote::Returning);
     next.replacement.resume(left.epoch);
     next.go_on(StopState::None, &[]);
     assert!(next.upgrade.is_returning() && !next.is_reloading());
     assert_eq!(next.replacement_step().reloaded, None);
+}
+
+/// Nothing is proved, and there is no way back, where the program before cannot be executed again: it
+/// would be tried at each calm moment.
+#[test]
+fn an_upgrade_without_a_way_back_is_over() {
+    use UpgradeNote::{Over, Proving, Returning};
+    for (left, may_return, on) in [
+        (Over, true, Over),
+        (Over, false, Over),
+        (Proving, true, Proving),
+        (Proving, false, Over),
+        (Returning, true, Returning),
+        (Returning, false, Over),
+    ] {
+        let mut next = monitor();
+        next.begin_reload();
+        next.upgrade
+            .prove(next.replacement.epoch(), at(0), Duration::ZERO);
+        assert_eq!(next.go_on_with_upgrade(left, may_return), on, "{left:?}");
+        assert_eq!(next.upgrade.note(), on, "{left:?}");
+        assert_eq!(next.is_reloading(), on == Proving, "{left:?}");
+    }
 }
 
 #[test]

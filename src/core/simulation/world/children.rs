@@ -3,7 +3,10 @@
 use super::{ModelEvent, Reachability, World, ms, us};
 use crate::core::{
     child::ChildId,
-    simulation::model::{Fault, ModelActivity},
+    simulation::{
+        kernel::KernelEntry,
+        model::{Fault, ModelActivity},
+    },
     time::Time,
 };
 use std::time::Duration;
@@ -137,7 +140,8 @@ impl World {
             return;
         }
         let leaving = model.is_leaving();
-        if self.queued_clients > 0 && !(leaving && model.has_drained(now, drain)) {
+        if self.queued_clients > 0 && !model.reserved && !(leaving && model.has_drained(now, drain))
+        {
             self.take_client(id);
         } else if leaving {
             self.end(id, 0);
@@ -194,7 +198,7 @@ impl World {
         let Some(model) = self.kernel.get_mut(id) else {
             return;
         };
-        let closed = model.stdout.is_closed();
+        let closed = model.is_mute();
         if model.acts() && model.unsaid && !closed && !model.is_leaving() {
             model.say_ack();
             self.said(id);
@@ -269,6 +273,19 @@ impl World {
                 let id = process.id;
                 self.go_on_if_waiting(id);
             }
+        }
+    }
+
+    /// Whether a reserved child is of use here.
+    pub(crate) fn can_shed(&self) -> bool {
+        self.sheds
+    }
+
+    /// All children are busy: the reserved one turns some of the queued clients away.
+    pub(crate) fn set_all_busy(&mut self, all_busy: bool) {
+        let acts = |entry: &KernelEntry| entry.model.reserved && entry.model.acts();
+        if all_busy && self.kernel.iter().any(acts) {
+            self.queued_clients = self.random.below(1 + self.queued_clients);
         }
     }
 

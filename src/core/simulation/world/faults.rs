@@ -1,8 +1,8 @@
 //! The faults: forks and starts that fail, a parent that does not run, foreign processes with pids
-//! of dead children, signals to the parent in any order, and a list of faults for each child.
+//! of dead children, threads of the program, and a list of faults for each child.
 //! Checks nothing.
 
-use super::{ModelEvent, World, ms, us};
+use super::{ModelEvent, World, ms};
 use crate::core::{
     child::{ChildId, Signal},
     simulation::model::Fault,
@@ -30,7 +30,9 @@ impl World {
             12 | 13 => self.kernel.other_is_reaped(),
             14 => self.parent.deaths_lost_until = self.now + span,
             // Another signal comes at a time when the shutdown may have begun or not.
-            15..=18 if self.parent.told => self.tell_to_shut_down(),
+            15..=18 if self.signals.told() => self.tell_to_shut_down(),
+            19..=26 => self.send_any_signal(),
+            27 => self.parent.threads_until = self.now + span / 4,
             _ => self.hurt_any(),
         }
     }
@@ -38,49 +40,6 @@ impl World {
     /// Whether a child that was just forked cannot be watched.
     pub(super) fn fails_to_watch(&mut self) -> bool {
         !self.faultless && self.random.one_in(500)
-    }
-
-    /// SIGINT, sometimes from a terminal, which sends it to the children as well; or SIGTERM; or
-    /// both; or SIGQUIT, alone or with one of them.
-    pub(crate) fn tell_to_shut_down(&mut self) {
-        let parent = &self.parent;
-        let pending = parent.interrupt_pending || parent.terminate_pending || parent.quit_pending;
-        match self.random.below(6) {
-            0 => self.parent.terminate_pending = true,
-            1 => {
-                self.parent.interrupt_pending = true;
-                self.interrupt_the_children();
-            }
-            2 => {
-                self.parent.interrupt_pending = true;
-                self.parent.terminate_pending = true;
-            }
-            3 => {
-                self.parent.quit_pending = true;
-                let patience = ms(self.random.below(20_000));
-                self.at(patience, ModelEvent::Impatience);
-            }
-            4 => {
-                self.parent.quit_pending = true;
-                self.parent.terminate_pending = true;
-            }
-            _ => self.parent.interrupt_pending = true,
-        }
-        if !pending {
-            let delay = us(1 + self.random.below(300));
-            self.at(delay, ModelEvent::Told);
-        }
-    }
-
-    fn interrupt_the_children(&mut self) {
-        for slot in 0..self.kernel.slots() {
-            if let Some(entry) = self.kernel.in_slot(slot) {
-                let id = entry.id;
-                if !entry.reaped && entry.model.hear(Signal::Interrupt) {
-                    self.go_on_if_waiting(id);
-                }
-            }
-        }
     }
 
     fn hurt_any(&mut self) {
@@ -143,12 +102,17 @@ impl World {
         self.hurt(id, Fault::Babbling);
         let count = self.random.below(20);
         for _ in 0..count {
-            let byte = self.random.of(b"\x06\x13\x11\nx\r");
+            let byte = self.random.of(b"\x06\x13\x11123\nx\r");
             let end: &[u8] = if self.random.one_in(2) { b"\n" } else { b"" };
             if let Some(model) = self.kernel.get_mut(id) {
+                model.forges = true;
                 model.stdout.write(&[byte]);
                 model.stdout.write(end);
                 model.stderr.write(&[byte]);
+                if let Some(comm) = &mut model.comm {
+                    comm.write(&[byte]);
+                    comm.write(end);
+                }
             }
         }
         self.wake_soon();
@@ -159,10 +123,15 @@ impl World {
         self.hurt(id, Fault::Babbling);
         let count = self.random.below(70_000) as usize;
         let line = self.random.one_in(2);
+        let on_words = self.random.one_in(2);
         if let Some(model) = self.kernel.get_mut(id) {
-            model.stdout.flood(b'x', count);
+            let pipe = match &mut model.comm {
+                Some(comm) if on_words => comm,
+                _ => &mut model.stdout,
+            };
+            pipe.flood(b'x', count);
             if line {
-                model.stdout.write(b"\n");
+                pipe.write(b"\n");
             }
         }
         self.wake_soon();

@@ -1,17 +1,18 @@
 //! The laws that must hold: after every turn, with every signal, at rest, and at the end. Compares
 //! the monitor's state with the model kernel; changes neither.
 
-use super::{Reachability, World, children::CLOCK_LAG, ms, us};
+use super::{Reachability, World, children::CLOCK_LAG, ms, signals::StopStage, us};
 use crate::core::{
     child::{AFTER_KILL, Child, ChildFlags, ChildId, Reason, Retirement, State},
     monitor::Monitor,
     pool::Census,
     simulation::{
         kernel::KernelEntry,
-        model::{Fault, ModelActivity},
+        model::{Fault, Model, ModelActivity},
     },
     stack::READ_WITHIN,
     time::Time,
+    upgrade::{CALM, ENDS_WITHIN, PROBATION},
 };
 use std::time::Duration;
 
@@ -43,21 +44,94 @@ impl World {
             *shutdown = Some(ShutdownBegan { at, forks });
             self.parent.stood_still = Duration::ZERO;
         }
-        self.parent.told |= monitor.is_shutdown();
+        self.check_the_stop_is_asked_for(monitor);
         let census = monitor.pool.census();
-        assert!(
-            monitor.pool.len() + monitor.queue.forks() <= monitor.max_clients(),
-            "more forks than max_clients allows"
-        );
+        self.check_the_number_of_children(monitor);
         self.check_no_child_is_forgotten(monitor, census, *shutdown);
         self.check_each_has_one_state(monitor, census);
         self.check_the_loop_goes_on(monitor, wait);
         self.check_everybody_was_killed(monitor);
+        self.check_each_signal_was_obeyed(monitor);
+        self.check_the_upgrade_ends(monitor);
         self.check_signals(monitor);
         self.check_clocks(monitor);
         self.check_end_is_near(monitor, *shutdown);
         self.check_the_door(monitor);
         assert_eq!(monitor.report().hook_panics, 0, "a default has panicked");
+    }
+
+    /// Raised and lowered by signals, `max_clients` holds: after it was lowered the number of
+    /// children falls to it, and does not rise on its way.
+    fn check_the_number_of_children(&mut self, monitor: &Monitor) {
+        let clients = monitor.max_clients();
+        assert_eq!(clients, self.signals.max_clients, "SIGTTIN and SIGTTOU");
+        let most = self.most.max(clients);
+        let children = monitor.pool.len() + monitor.queue.forks();
+        assert!(children <= most, "{children} forks, allowed are {most}");
+        self.most = children.min(most).max(clients);
+    }
+
+    /// A stop begins with the signal that asks for it or, announced, on time; and not before, unless
+    /// the program or an error has ended the server.
+    fn check_the_stop_is_asked_for(&mut self, monitor: &Monitor) {
+        let stage = self.signals.stage;
+        let now = monitor.now();
+        let may_stop = self.program.may_stop || self.socket_lost;
+        let begins = match stage {
+            StopStage::Running => None,
+            StopStage::Announced { begins_at } => Some(begins_at),
+            StopStage::Begun => Some(now),
+        };
+        if monitor.is_shutdown() {
+            let is_due = begins.is_some_and(|at| at <= now);
+            assert!(is_due || may_stop, "a stop has begun at {now}: {stage:?}");
+            self.signals.stage = StopStage::Begun;
+            return;
+        }
+        assert_ne!(stage, StopStage::Begun, "a stop has not begun");
+        if let (Some(at), true) = (begins, monitor.queue.is_empty()) {
+            assert!(now < at, "a stop was to begin at {at}, not after {now}");
+            assert_eq!(monitor.stop_begins_at(), Some(at), "it begins late");
+        }
+    }
+
+    /// What a signal asks for has been done once the queue is empty: each state of the program was
+    /// handled, the settings were read, an upgrade has begun or failed, and each child was told to
+    /// reopen its logs.
+    fn check_each_signal_was_obeyed(&mut self, monitor: &Monitor) {
+        let program = std::mem::take(&mut self.program.since_signals);
+        if !monitor.queue.is_empty() {
+            self.program.since_signals = program;
+            return;
+        }
+        let stops = monitor.is_shutdown();
+        let [reloads, upgrades] =
+            [&mut self.signals.reloads, &mut self.signals.upgrades].map(std::mem::take);
+        assert!(!reloads || stops || program.reads > 0, "SIGHUP was lost");
+        let upgraded = monitor.is_upgrading() || program.failed_upgrades > 0;
+        assert!(!upgrades || upgraded, "SIGUSR2 was lost");
+        assert_eq!(self.program.states, self.signals.states, "a state was lost");
+        for (id, before) in std::mem::take(&mut self.signals.reopeners) {
+            let model = self.kernel.get(id).filter(|model| !model.is_dead());
+            let told = model.is_none_or(|model| model.sent.reopenings > before);
+            assert!(told, "{id} was not told to reopen its logs");
+        }
+    }
+
+    /// An upgrade ends, whatever the new program does.
+    fn check_the_upgrade_ends(&mut self, monitor: &Monitor) {
+        let paused = self.paused();
+        if !monitor.is_upgrading() {
+            self.upgrades_since = None;
+            return;
+        }
+        let (since, before) = *self.upgrades_since.get_or_insert((self.now, paused));
+        // Without a limit the trial of this world takes a second at most.
+        let trial = self.upgrade_timeout.max(ms(1_100));
+        let pauses = paused - before + LONGEST_WAIT;
+        let rest = PROBATION + ENDS_WITHIN + CALM + ms(500);
+        let latest = since + trial + rest + pauses;
+        assert!(self.now <= latest, "an upgrade has begun at {since}");
     }
 
     fn check_no_child_is_forgotten(
@@ -116,7 +190,7 @@ impl World {
     /// A SIGINT that came after another signal, in an earlier turn or in the same, has killed every
     /// living child.
     fn check_everybody_was_killed(&mut self, monitor: &Monitor) {
-        if std::mem::take(&mut self.parent.kill_all_now) {
+        if std::mem::take(&mut self.signals.kills_all) {
             let spared = monitor
                 .children()
                 .find(|child| !child.was_killed() && !child.is_reaped());
@@ -162,13 +236,18 @@ impl World {
         for entry in self.kernel.iter() {
             let child = monitor.child(entry.id);
             let judged = child.is_some_and(|child| child.judged_at.is_some());
-            let interrupts = 1 + u32::from(self.parent.told) + u32::from(judged);
+            let interrupts = 1 + u32::from(monitor.is_shutdown()) + u32::from(judged);
             let sent = entry.model.sent;
             let faulty = u32::from(entry.model.fault == Some(Fault::Unreadable));
-            let kills = 1 + faulty + self.parent.kill_alls + sent.kills_asked;
+            let kills = 1 + faulty + self.signals.kill_alls + sent.kills_asked;
             assert!(
                 sent.interrupts <= interrupts && sent.kills <= kills,
                 "{} was signalled twice for one reason: {sent:?}",
+                entry.id,
+            );
+            assert!(
+                sent.reopenings <= self.signals.reopenings,
+                "{} was told too often to reopen its logs",
                 entry.id,
             );
         }
@@ -202,6 +281,13 @@ impl World {
         let census = monitor.pool.census();
         let retiring: Vec<_> = monitor.retiring_servers().collect();
         assert!(retiring.is_empty(), "a child still retires: {retiring:?}");
+        assert!(!monitor.is_reloading(), "a reload does not end");
+        assert!(!monitor.is_upgrading(), "an upgrade does not end");
+        assert!(
+            census.live() <= monitor.max_clients(),
+            "{census:?} after max_clients was lowered to {}",
+            monitor.max_clients()
+        );
         let spare = monitor.min_spare_servers()..=monitor.max_spare_servers();
         let right = spare.contains(&census.idle());
         assert!(
@@ -219,12 +305,12 @@ impl World {
             return;
         };
         self.check_no_start_is_awaited(began);
-        if self.parent.patient {
+        if self.signals.is_unbounded {
             return;
         }
-        let from = self.parent.bounded_at.unwrap_or(began.at);
+        let from = self.signals.bounded_at.unwrap_or(began.at);
         let patient = from + monitor.shutdown_timeout();
-        let end = self.parent.kill_all_at.unwrap_or(patient).min(patient);
+        let end = self.signals.kill_all_at.unwrap_or(patient).min(patient);
         let late = if self.deaths_late {
             LATE_DEATH
         } else {
@@ -252,7 +338,8 @@ impl World {
         };
         let in_time = self.now < since + self.drain_timeout;
         let models = self.kernel.iter().map(|entry| &entry.model);
-        let mut living = models.filter(|model| !model.is_dead()).peekable();
+        let serves = |model: &&Model| !model.is_dead() && !model.reserved;
+        let mut living = models.filter(serves).peekable();
         let no_child = living.peek().is_none();
         assert!(
             !in_time || no_child || self.queued_clients == 0,
@@ -287,7 +374,7 @@ impl World {
         }
         let starts = |entry: &&KernelEntry| {
             let model = &entry.model;
-            let can_be_known = model.fault != Some(Fault::Immortal) && !model.lies;
+            let can_be_known = model.fault != Some(Fault::Immortal) && !model.lies && !model.forges;
             model.activity == ModelActivity::Starting && can_be_known
         };
         let late = self.kernel.iter().find(starts);

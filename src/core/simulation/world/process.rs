@@ -2,6 +2,7 @@
 
 use super::Simulated;
 use crate::core::{
+    brake::RunTime,
     child::{ChildId, Signal, Stuck},
     draining::QueuedClients,
     simulation::{model::Model, pipe},
@@ -13,7 +14,7 @@ pub(super) fn end_of(model: &mut Model, pipe: ChildPipe) -> Option<&mut pipe::Mo
     match pipe {
         ChildPipe::Stdout => Some(&mut model.stdout),
         ChildPipe::Stderr => Some(&mut model.stderr),
-        ChildPipe::Comm => None,
+        ChildPipe::Comm => model.comm.as_mut(),
     }
 }
 
@@ -65,6 +66,10 @@ impl Process for ModelProcess {
 
     fn memory(&self) -> Option<u64> {
         self.world.0.borrow().memory_of(self.id)
+    }
+
+    fn run_time(&self) -> Option<RunTime> {
+        self.world.0.borrow_mut().run_time()
     }
 
     fn reap(&self) -> io::Result<Reaped> {

@@ -3,25 +3,30 @@
 use super::{
     ModelEvent, Simulated, World, ms,
     process::{ModelProcess, end_of},
+    upgrade::ModelTrial,
     us,
 };
 use crate::core::{
     board::{SharedView, SlotNotes},
+    brake::RunTime,
     child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
     queue::PrintTo,
-    signal_policy::{Arrived, TABLE},
+    signal_policy::{self, Arrived},
     simulation::{model::Model, pipe},
     stack::Frame,
+    state::Snapshot,
     states::{Watch, WatchId},
     system::{ChildPipe, ChildToken, EventSource, ForkTerms, Forked, Ready, System, Wait},
     time::Time,
+    upgrade::Trial,
     wire::BoardEntry,
 };
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, io, path::Path, time::Duration};
 
 const EAGAIN: i32 = 11;
+const EINVAL: i32 = 22;
 
 /// The wait of the parent, during which all events happen.
 impl World {
@@ -40,7 +45,9 @@ impl World {
         if self.has_something_for_the_parent() {
             self.wake_soon();
         }
-        if let Some(at) = self.stacks.answers.iter().map(|(at, ..)| *at).min() {
+        let answers = self.stacks.answers.iter().map(|(at, ..)| *at);
+        let trial = self.trial.as_ref().and_then(ModelTrial::changes_at);
+        if let Some(at) = answers.chain(trial.filter(|at| self.now < *at)).min() {
             self.wake(at.since(self.now));
         }
         while self.goes_on_waiting() {
@@ -62,11 +69,8 @@ impl World {
     }
 
     fn has_something_for_the_parent(&self) -> bool {
-        let parent = &self.parent;
-        let signals = parent.deaths + parent.interrupts + parent.terminations + parent.quits > 0;
-        let has_edge = |pipe: &pipe::ModelPipe| pipe.has_edge();
         let mut models = self.kernel.iter().map(|entry| &entry.model);
-        signals || models.any(|model| has_edge(&model.stdout) || has_edge(&model.stderr))
+        self.signals.have_come() || models.any(Model::has_edge)
     }
 
     fn collect(&mut self, ready: &mut Vec<Ready>) {
@@ -76,7 +80,7 @@ impl World {
                 continue;
             };
             let told = ChildToken::of(entry.id);
-            for pipe in [ChildPipe::Stdout, ChildPipe::Stderr] {
+            for pipe in ChildPipe::ALL {
                 let edge = end_of(&mut entry.model, pipe).and_then(pipe::ModelPipe::take_edge);
                 ready.extend(edge.map(|hung_up| Ready {
                     source: EventSource::Pipe(told, pipe),
@@ -134,56 +138,25 @@ impl World {
 
     pub(super) fn hear_of_deaths(&mut self) {
         self.parent.death_pending = false;
-        self.parent.deaths += 1;
-        self.wake_soon();
-    }
-
-    pub(super) fn hear_signal(&mut self) {
-        let parent = &mut self.parent;
-        parent.interrupts += u64::from(std::mem::take(&mut parent.interrupt_pending));
-        parent.terminations += u64::from(std::mem::take(&mut parent.terminate_pending));
-        parent.quits += u64::from(std::mem::take(&mut parent.quit_pending));
-        self.wake_soon();
-    }
-
-    /// Returns the signals that have arrived, and notes what must follow: the first begins the
-    /// shutdown, the first SIGTERM or SIGINT gives it a bound, the second kills all children.
-    fn signals(&mut self) -> Arrived {
-        let parent = &mut self.parent;
-        let interrupts = std::mem::take(&mut parent.interrupts);
-        let terminations = std::mem::take(&mut parent.terminations);
-        let deaths = std::mem::take(&mut parent.deaths);
-        let quits = std::mem::take(&mut parent.quits);
-        let stops = interrupts + terminations;
-        parent.stops += stops;
-        parent.kill_all_now = stops > 0 && parent.stops > 1;
-        if parent.kill_all_now {
-            parent.kill_alls += 1;
-            parent.kill_all_at.get_or_insert(self.now);
+        if let Some(row) = signal_policy::index(Signal::Child) {
+            self.hear_signal(row);
         }
-        parent.patient |= quits > 0 && !parent.told;
-        if parent.patient && stops > 0 {
-            parent.patient = false;
-            parent.bounded_at = Some(self.now);
-        }
-        parent.told |= stops + quits > 0;
-        TABLE.map(|row| match row.signal {
-            Signal::Interrupt => interrupts,
-            Signal::Terminate => terminations,
-            Signal::Quit => quits,
-            Signal::Child => deaths,
-            _ => 0,
-        })
     }
 
-    fn fork(&mut self, id: ChildId) -> io::Result<u32> {
+    fn fork(&mut self, terms: ForkTerms) -> io::Result<u32> {
+        let id = terms.id;
         let fails = self.now < self.forks_fail_until || self.forks_to_fail > 0;
         self.forks_to_fail = self.forks_to_fail.saturating_sub(1);
         if fails {
             return Err(io::Error::from_raw_os_error(EAGAIN));
         }
         let pid = self.kernel.take_pid();
-        self.kernel.enter(id, pid, self.capacity);
+        let mut model = Model::new(pid, self.capacity, self.words);
+        model.reserved = terms.reserved;
+        if terms.private {
+            model.comm = Some(pipe::ModelPipe::new(self.capacity));
+        }
+        self.kernel.enter(id, model);
         // Slow now and then, as with a cold cache or a big interpreter.
         let longest = match self.random.one_in(100) {
             true => 3_000_000,
@@ -192,6 +165,44 @@ impl World {
         let start_up = us(50 + self.random.below(longest));
         self.plan_step(id, start_up);
         Ok(pid)
+    }
+
+    /// Fails while the program has a second thread.
+    fn check_threads(&self) -> Result<(), Error> {
+        if self.now < self.parent.threads_until {
+            let reason = io::Error::other("there are two threads");
+            return Err(Error::new(Operation::Fork, "a child", reason));
+        }
+        Ok(())
+    }
+
+    /// Installs the handler of a signal that posts a state; now and then that fails.
+    fn lead(&mut self, signal: Signal) -> Result<(), Error> {
+        if self.random.one_in(8) {
+            let reason = io::Error::from_raw_os_error(EINVAL);
+            return Err(Error::new(Operation::Signal, format!("{signal:?}"), reason));
+        }
+        self.install(signal);
+        Ok(())
+    }
+
+    /// How long a start has run: it was heavy or not.
+    pub(super) fn run_time(&mut self) -> Option<RunTime> {
+        self.pressure?;
+        let longest = self.random.of(&[1_000, 100_000]);
+        Some(RunTime {
+            ran: us(self.random.below(longest)),
+            waited: us(self.random.below(longest)),
+        })
+    }
+
+    /// Each look finds between none and all of the time since the start.
+    fn pressure(&mut self) -> Option<Duration> {
+        let before = self.pressure?;
+        let all = self.now.since_start().saturating_sub(before);
+        let more = us(self.random.below(1 + all.as_micros() as u64));
+        self.pressure = Some(before + more);
+        self.pressure
     }
 
     /// Most children leave their stack at once, some never. Most are read soon, some are not.
@@ -232,9 +243,12 @@ impl System for Simulated {
         self.0.borrow().now
     }
 
+    fn pid(&self) -> u32 {
+        1
+    }
+
     fn is_owner(&self) -> bool {
-        // When a test fails, the model's children are not to be ended as well.
-        !std::thread::panicking()
+        !self.0.borrow().abandoned
     }
 
     fn take_possession(&mut self) -> bool {
@@ -242,7 +256,7 @@ impl System for Simulated {
     }
 
     fn lead(&mut self, signal: Signal) -> Result<(), Error> {
-        panic!("{signal:?} cannot be led to a state here");
+        self.0.borrow_mut().lead(signal)
     }
 
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> Result<(), Error> {
@@ -251,15 +265,15 @@ impl System for Simulated {
     }
 
     fn signals(&mut self, _: bool) -> Arrived {
-        self.0.borrow_mut().signals()
+        self.0.borrow_mut().take_signals()
     }
 
     fn check_threads(&self) -> Result<(), Error> {
-        Ok(())
+        self.0.borrow().check_threads()
     }
 
     fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ModelProcess, Infallible>, Error> {
-        let forked = self.0.borrow_mut().fork(terms.id);
+        let forked = self.0.borrow_mut().fork(terms);
         let pid = forked.map_err(|error| Error::new(Operation::Fork, "a child", error))?;
         let fails = self.0.borrow_mut().fails_to_watch();
         let watched = match fails {
@@ -376,6 +390,34 @@ impl System for Simulated {
 
     fn clear_stack(&mut self, id: ChildId) {
         self.0.borrow_mut().stacks.left.retain(|left| *left != id);
+    }
+
+    fn begin_trial(&mut self, _: Option<&Path>, _: &mut Snapshot) -> Result<(), Error> {
+        self.0.borrow_mut().begin_trial()
+    }
+
+    fn trial(&mut self) -> Trial {
+        self.0.borrow().trial()
+    }
+
+    fn end_trial(&mut self) {
+        self.0.borrow_mut().end_trial();
+    }
+
+    fn forget_trial(&mut self) {
+        self.0.borrow_mut().forget_trial();
+    }
+
+    fn save(&self, _: &mut Snapshot) -> io::Result<()> {
+        self.0.borrow_mut().save()
+    }
+
+    fn become_program(&mut self, _: &Snapshot) -> Option<Error> {
+        self.0.borrow_mut().become_program()
+    }
+
+    fn pressure(&self) -> Option<Duration> {
+        self.0.borrow_mut().pressure()
     }
 
     fn close(&mut self) {}

@@ -5,10 +5,7 @@
 
 use super::{Holder, send};
 use crate::{
-    core::{
-        child::{AFTER_KILL, Signal},
-        journal::JournalRecord,
-    },
+    core::{child::Signal, holder::HolderSaw, journal::JournalRecord},
     sys::{pipes, signals::number},
 };
 use nix::{libc, sys::signal::SigSet};
@@ -18,18 +15,21 @@ use std::time::Duration;
 const EXIT_GIVEN_UP: i32 = 70;
 
 impl Holder<'_> {
-    /// No parent comes to work: ends the children and this process.
-    pub(super) fn give_up(&mut self) -> ! {
+    /// No parent comes to work: says so, and tells the children to stop.
+    pub(super) fn stop_children(&mut self) -> HolderSaw {
         complain(b"holder: the parents end before they come to work; the server ends\n");
         *self.resources.death_write = None;
         self.signal_children(false);
-        self.await_children(self.setup.grace);
-        self.signal_children(true);
-        self.await_children(AFTER_KILL);
-        exit(EXIT_GIVEN_UP)
+        HolderSaw::Told
     }
 
-    fn await_children(&mut self, time: Duration) {
+    pub(super) fn kill_children(&mut self) -> HolderSaw {
+        self.signal_children(true);
+        HolderSaw::Told
+    }
+
+    /// Waits until there is no child, but not longer than this.
+    pub(super) fn await_children(&mut self, time: Duration) {
         let until = self.setup.clock.now() + time;
         while self.has_children() {
             let left = until.since(self.setup.clock.now());
@@ -67,6 +67,11 @@ fn send_to_group(pid: u32, signal: libc::c_int) {
     if unsafe { libc::kill(-(pid as libc::pid_t), signal) } != 0 {
         send(pid, signal);
     }
+}
+
+/// Ends this process when no parent comes to work.
+pub(super) fn give_up() -> ! {
+    exit(EXIT_GIVEN_UP)
 }
 
 /// Writes a line to stderr, if that takes it now.

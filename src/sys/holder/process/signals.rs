@@ -6,8 +6,8 @@
 use super::{Holder, end::complain, send};
 use crate::{
     core::{
-        child::Signal,
-        signal_policy::{Arrived, SignalEffect, TABLE},
+        holder::Passing,
+        signal_policy::{Arrived, InHolder, SignalEffect, TABLE},
     },
     sys::{holder::journal_memory::Journal, signals::number},
 };
@@ -28,11 +28,12 @@ impl Holder<'_> {
             let arrived = signal.ssi_signo.cast_signed();
             let index = TABLE.iter().position(|row| number(row.signal) == arrived);
             match index.map(|index| (index, TABLE[index])) {
-                Some((_, row)) if row.signal == Signal::Child => {}
-                Some((index, row)) => {
+                Some((index, row)) if row.holder == InHolder::PassesOn => {
                     stops |= matches!(row.lead, SignalEffect::Stop | SignalEffect::UnboundedStop);
                     self.pass_on(index, arrived);
                 }
+                // Who has ended is reaped below, whatever has come.
+                Some(_) => {}
                 None if arrived == REPLACE_PARENT => self.kill_parent(),
                 None => {}
             }
@@ -43,11 +44,15 @@ impl Holder<'_> {
 
     fn pass_on(&mut self, index: usize, signal: libc::c_int) {
         let journal = &self.setup.journal;
-        if self.setup.counted[index] && !journal.is_over() {
-            journal.ask(index, 1);
-            self.wake();
-        } else if let Some(parent) = self.parent.as_ref().filter(|it| it.status.is_none()) {
-            send(parent.pid, signal);
+        let parent = self.parent.as_ref().filter(|it| it.status.is_none());
+        let is_counted = self.setup.counted[index];
+        match Passing::of(is_counted, journal.is_over(), parent.is_some()) {
+            Passing::Counted => {
+                journal.ask(index, 1);
+                self.wake();
+            }
+            Passing::Sent => parent.iter().for_each(|it| send(it.pid, signal)),
+            Passing::Dropped => {}
         }
     }
 
@@ -60,11 +65,10 @@ impl Holder<'_> {
     }
 }
 
-/// The signals that the holder reads: those of the table, but for two that come from what a process
-/// does itself, and one that is for the holder.
+/// The signals that the holder reads: those of the table that it does not leave, and one that is for
+/// the holder.
 pub(super) fn handled_signals() -> io::Result<SigSet> {
-    let own = [Signal::Pipe, Signal::FileSize];
-    let rows = TABLE.iter().filter(|row| !own.contains(&row.signal));
+    let rows = TABLE.iter().filter(|row| row.holder != InHolder::Left);
     let mut handled_signals = SigSet::empty();
     for row in rows {
         handled_signals.add(Native::try_from(number(row.signal))?);

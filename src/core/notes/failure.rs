@@ -1,10 +1,10 @@
 //! Why a server ends, as a word of the journal: a parent that goes on with the stop of another one ends
 //! with the same exit code. Keeps the operation and the errno, and no text.
 
+use super::PoolNote;
 use crate::core::{
     error::{Error, Operation},
     stop::StopState,
-    system::PoolNote,
 };
 use std::io;
 
