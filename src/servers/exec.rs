@@ -1,12 +1,12 @@
 //! The server whose children are other programs: it opens the sockets, and each child execs a
 //! program that gets them the way systemd passes them. Accepts nothing itself.
 
-mod image;
 mod serving;
+mod spec;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::image::ExecSpec;
+pub(super) use self::spec::ExecSpec;
 
 use super::listen::{Listen, Listening};
 use crate::core::child::Signal;
@@ -269,7 +269,7 @@ impl ExecServer {
     /// `None` if there is none, or it may not be executed. It looks outside of a chroot.
     ///
     /// The start does not ask for it: a program may be installed later, and each attempt is made
-    /// anew.
+    /// again.
     pub fn program_file(&self) -> Option<PathBuf> {
         self.spec.file()
     }

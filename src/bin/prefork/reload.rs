@@ -1,23 +1,23 @@
-//! SIGHUP for `prefork run` and `prefork inetd`: the file of settings is read anew. What can change
-//! while the server runs is applied, and what cannot is named. If the new children fail, what was
-//! in force before is put back. Replaces no child itself.
+//! SIGHUP for `prefork run` and `prefork inetd`: the file of settings is read again. What can
+//! change while the server runs is applied, and what cannot is named. If the new children fail,
+//! what was in force before is put back. Replaces no child itself.
 
-use crate::{exit::Failure, kept::InForce, notes::say, serve::Job};
+use crate::{exit::CliError, kept::InForce, progress::say, serve::Job};
 use prefork_server::{
     ChildServer, Comm, Config, Error, ExecServer, InetdServer, Monitor, PreForkHooks, TakesEffect,
     defaults,
-    settings::{Entry, Settings},
+    settings::{Setting, Settings},
 };
 use std::{cell::RefCell, fmt, io, rc::Rc};
 
 /// A server of the command, which can run another program from the next fork on.
-pub(crate) trait Reloads: ChildServer + Sized {
+pub(crate) trait Reloadable: ChildServer + Sized {
     fn of(job: &Job) -> Self;
 
     fn set_program_of(&mut self, other: Self);
 }
 
-impl Reloads for ExecServer {
+impl Reloadable for ExecServer {
     fn of(job: &Job) -> Self {
         job.settings.exec_server(&job.program, &job.args)
     }
@@ -27,7 +27,7 @@ impl Reloads for ExecServer {
     }
 }
 
-impl Reloads for InetdServer {
+impl Reloadable for InetdServer {
     fn of(job: &Job) -> Self {
         job.settings.inetd_server(&job.program, &job.args)
     }
@@ -38,19 +38,22 @@ impl Reloads for InetdServer {
 }
 
 /// What a reload has found, on its way from the hooks to the server.
-type Next<S> = Rc<RefCell<Option<S>>>;
+type NextProgram<S> = Rc<RefCell<Option<S>>>;
 
 /// Reads the settings and the program, as at the start.
-pub(crate) type Read<'a> = Box<dyn FnMut() -> Result<Job, Failure> + 'a>;
+pub(crate) type ReadSettings<'a> = Box<dyn FnMut() -> Result<Job, CliError> + 'a>;
 
 /// The hooks and the server for a reload.
-pub(crate) fn reloading<S: Reloads>(job: Job, read: Read<'_>) -> (Hooks<'_, S>, Server<S>) {
-    let next = Next::default();
-    let server = Server {
+pub(crate) fn reloading<S: Reloadable>(
+    job: Job,
+    read: ReadSettings<'_>,
+) -> (ReloadHooks<'_, S>, ReloadingServer<S>) {
+    let next = NextProgram::default();
+    let server = ReloadingServer {
         server: S::of(&job),
         next: Rc::clone(&next),
     };
-    let hooks = Hooks {
+    let hooks = ReloadHooks {
         started: job.settings.clone(),
         job,
         before: None,
@@ -65,13 +68,13 @@ pub(crate) fn reloading<S: Reloads>(job: Job, read: Read<'_>) -> (Hooks<'_, S>, 
 }
 
 /// Applies new settings to the running server.
-pub(crate) struct Hooks<'a, S> {
+pub(crate) struct ReloadHooks<'a, S> {
     /// Those of the start, which some keys keep.
     started: Settings,
     /// What was read last.
     job: Job,
     /// What was in force before the reload that goes on, or that was the last.
-    before: Option<Before>,
+    before: Option<PreviousSettings>,
     /// True from the start of a reload until all that it needs was read.
     is_reading: bool,
     /// True in a parent that takes over from one that was killed, before it is told what that one had.
@@ -80,17 +83,17 @@ pub(crate) struct Hooks<'a, S> {
     is_renewed: bool,
     /// What the parent before has read: the file may be another by now.
     taken_over: Option<Job>,
-    read: Read<'a>,
-    next: Next<S>,
+    read: ReadSettings<'a>,
+    next: NextProgram<S>,
 }
 
 /// What a failed reload puts back.
-struct Before {
+struct PreviousSettings {
     job: Job,
     config: Config,
 }
 
-impl<S: Reloads> PreForkHooks for Hooks<'_, S> {
+impl<S: Reloadable> PreForkHooks for ReloadHooks<'_, S> {
     fn handler_start(
         &mut self,
         monitor: &mut Monitor,
@@ -132,7 +135,7 @@ impl<S: Reloads> PreForkHooks for Hooks<'_, S> {
         let mut config = monitor.config().clone();
         job.settings.apply_changes(&self.job.settings, &mut config);
         monitor.set_config(config);
-        self.tell(&job.settings);
+        self.print_changes(&job.settings);
         self.run_next(job);
         self.is_renewed = true;
         defaults::handler_reload(self, monitor, server)
@@ -152,7 +155,7 @@ impl<S: Reloads> PreForkHooks for Hooks<'_, S> {
     }
 }
 
-impl<S: Reloads> Hooks<'_, S> {
+impl<S: Reloadable> ReloadHooks<'_, S> {
     /// What is to be in force.
     fn next_job(&mut self) -> io::Result<Job> {
         if let Some(job) = self.taken_over.take() {
@@ -167,14 +170,14 @@ impl<S: Reloads> Hooks<'_, S> {
     /// Keeps what is in force. While a reload goes on, that is what was in force before it.
     fn keep(&mut self, monitor: &Monitor) {
         let before = self.before.take().filter(|_| monitor.is_reloading());
-        self.before = Some(before.unwrap_or_else(|| Before {
+        self.before = Some(before.unwrap_or_else(|| PreviousSettings {
             job: self.job.clone(),
             config: monitor.config().clone(),
         }));
     }
 
     /// Says what is applied, and what needs a restart.
-    fn tell(&self, settings: &Settings) {
+    fn print_changes(&self, settings: &Settings) {
         for (old, new) in self.job.settings.changes(settings) {
             if !is_fixed(new) {
                 say(&applied(old, new));
@@ -189,7 +192,7 @@ impl<S: Reloads> Hooks<'_, S> {
 
     /// The configuration with the attributes from before that the reload has changed. What was set
     /// by other means meanwhile stays.
-    fn put_back(&self, before: &Before, monitor: &Monitor) -> Config {
+    fn put_back(&self, before: &PreviousSettings, monitor: &Monitor) -> Config {
         let mut config = monitor.config().clone();
         for (old, new) in before.job.settings.changes(&self.job.settings) {
             if let (Some(attribute), false) = (old.key().attribute(), is_fixed(new)) {
@@ -208,11 +211,11 @@ impl<S: Reloads> Hooks<'_, S> {
 }
 
 /// Whether the server keeps the value of its start.
-fn is_fixed(entry: &Entry) -> bool {
+fn is_fixed(entry: &Setting) -> bool {
     entry.key().takes_effect == TakesEffect::AtStart
 }
 
-fn applied(old: &Entry, new: &Entry) -> String {
+fn applied(old: &Setting, new: &Setting) -> String {
     let (name, source) = (name(new), new.source());
     format!(
         "reload: {name} is {} ({source}), was {}",
@@ -221,7 +224,7 @@ fn applied(old: &Entry, new: &Entry) -> String {
     )
 }
 
-fn not_applied(started: &Entry, new: &Entry) -> String {
+fn not_applied(started: &Setting, new: &Setting) -> String {
     let (name, source) = (name(new), new.source());
     format!(
         "reload: {name} stays {}: {} ({source}) needs a restart",
@@ -230,7 +233,7 @@ fn not_applied(started: &Entry, new: &Entry) -> String {
     )
 }
 
-fn name(entry: &Entry) -> String {
+fn name(entry: &Setting) -> String {
     let key = entry.key();
     match key.section {
         Some(section) => format!("{section}.{}", key.name),
@@ -238,7 +241,7 @@ fn name(entry: &Entry) -> String {
     }
 }
 
-fn shown(entry: &Entry) -> String {
+fn shown(entry: &Setting) -> String {
     let value = entry.value();
     if value.is_empty() {
         "none".to_owned()
@@ -248,12 +251,12 @@ fn shown(entry: &Entry) -> String {
 }
 
 /// The server of the command, with its next program.
-pub(crate) struct Server<S> {
+pub(crate) struct ReloadingServer<S> {
     server: S,
-    next: Next<S>,
+    next: NextProgram<S>,
 }
 
-impl<S: Reloads> Server<S> {
+impl<S: Reloadable> ReloadingServer<S> {
     /// The server with the program that is to run from now on.
     fn current(&mut self) -> &mut S {
         if let Some(next) = self.next.take() {
@@ -263,7 +266,7 @@ impl<S: Reloads> Server<S> {
     }
 }
 
-impl<S: Reloads> ChildServer for Server<S> {
+impl<S: Reloadable> ChildServer for ReloadingServer<S> {
     fn inner(&mut self) -> Option<&mut dyn ChildServer> {
         Some(self.current())
     }
@@ -273,13 +276,13 @@ impl<S: Reloads> ChildServer for Server<S> {
     }
 }
 
-impl<S> fmt::Debug for Server<S> {
+impl<S> fmt::Debug for ReloadingServer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").finish_non_exhaustive()
     }
 }
 
-impl<S> fmt::Debug for Hooks<'_, S> {
+impl<S> fmt::Debug for ReloadHooks<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooks").finish_non_exhaustive()
     }

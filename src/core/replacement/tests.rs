@@ -23,12 +23,12 @@ fn old(serial: u32) -> Candidate {
     }
 }
 
-fn pool(candidates: Vec<Candidate>) -> Outlook {
-    Outlook {
+fn pool(candidates: Vec<Candidate>) -> PoolView {
+    PoolView {
         candidates,
         room: 10,
         at_once: 2,
-        ..Outlook::default()
+        ..PoolView::default()
     }
 }
 
@@ -51,16 +51,16 @@ fn a_child_goes_when_its_successor_is_ready() {
         (vec![], 2),
         "at most two at once"
     );
-    assert_eq!(replacement.forked(), Some(Role::Successor));
-    assert_eq!(replacement.forked(), Some(Role::Successor));
+    assert_eq!(replacement.forked(), Some(SuccessorRole::Successor));
+    assert_eq!(replacement.forked(), Some(SuccessorRole::Successor));
     assert_eq!(replacement.forked(), None, "a fork of forkoff's");
-    let waits = Outlook {
+    let waits = PoolView {
         starting: 2,
         ..pool(vec![old(1), old(2), old(3)])
     };
     assert_eq!(replacement.step(waits), Moves::default());
-    replacement.started(id(7), Some(Role::Successor));
-    let ready = Outlook {
+    replacement.started(id(7), Some(SuccessorRole::Successor));
+    let ready = PoolView {
         starting: 1,
         renewed: true,
         ..pool(vec![old(1), old(2), old(3)])
@@ -78,7 +78,7 @@ fn a_reload_ends_when_no_old_child_is_left_and_a_new_one_is_ready() {
     assert_eq!(empty.reloaded, None, "no new child is ready");
     assert!(replacement.is_reloading());
     replacement.started(id(7), None);
-    let moves = replacement.step(Outlook {
+    let moves = replacement.step(PoolView {
         renewed: true,
         ..pool(vec![])
     });
@@ -98,14 +98,14 @@ fn without_room_a_free_child_goes_first_and_its_place_is_filled() {
         busy: true,
         ..old(1)
     };
-    let full = || Outlook {
+    let full = || PoolView {
         room: 0,
         at_once: 1,
         ..pool(vec![busy, old(2)])
     };
     let moves = replacement.step(full());
     assert_eq!((stopped(&moves), moves.forks), (vec![2], 0));
-    let leaving = Outlook {
+    let leaving = PoolView {
         leaving: 1,
         retiring: vec![id(2)],
         room: 0,
@@ -113,15 +113,15 @@ fn without_room_a_free_child_goes_first_and_its_place_is_filled() {
         ..pool(vec![busy])
     };
     assert_eq!(replacement.step(leaving), Moves::default(), "one at a time");
-    let moves = replacement.step(Outlook {
+    let moves = replacement.step(PoolView {
         room: 1,
         at_once: 1,
         ..pool(vec![busy])
     });
     assert_eq!((stopped(&moves), moves.forks), (vec![], 1));
-    assert_eq!(replacement.forked(), Some(Role::Refill(id(2))));
-    replacement.started(id(7), Some(Role::Refill(id(2))));
-    let moves = replacement.step(Outlook {
+    assert_eq!(replacement.forked(), Some(SuccessorRole::Refill(id(2))));
+    replacement.started(id(7), Some(SuccessorRole::Refill(id(2))));
+    let moves = replacement.step(PoolView {
         room: 0,
         at_once: 1,
         renewed: true,
@@ -143,19 +143,19 @@ fn children_that_went_first_and_serve_for_long_are_waited_for() {
         busy: true,
         ..old(serial)
     };
-    let full = Outlook {
+    let full = PoolView {
         room: 0,
         ..pool(vec![busy(1), busy(2), busy(3)])
     };
     assert_eq!(stopped(&replacement.step(full)), [1, 2]);
-    let serving = Outlook {
+    let serving = PoolView {
         room: 0,
         retiring: vec![id(1), id(2)],
         ..pool(vec![busy(3)])
     };
     assert_eq!(replacement.step(serving), Moves::default());
     // A fork of forkoff's has taken the place of one.
-    let taken = Outlook {
+    let taken = PoolView {
         room: 0,
         retiring: vec![id(2)],
         ..pool(vec![busy(3)])
@@ -167,7 +167,7 @@ fn children_that_went_first_and_serve_for_long_are_waited_for() {
 #[test]
 fn a_child_that_went_first_and_serves_for_long_is_not_waited_for() {
     let mut replacement = reloading();
-    let full = |candidates| Outlook {
+    let full = |candidates| PoolView {
         room: 0,
         at_once: 1,
         ..pool(candidates)
@@ -177,7 +177,7 @@ fn a_child_that_went_first_and_serves_for_long_is_not_waited_for() {
         ..old(1)
     };
     assert_eq!(stopped(&replacement.step(full(vec![busy]))), [1]);
-    let serving = |slow: &[u32]| Outlook {
+    let serving = |slow: &[u32]| PoolView {
         retiring: vec![id(1)],
         slow: slow.iter().copied().map(id).collect(),
         ..full(vec![old(2), old(3)])
@@ -186,19 +186,19 @@ fn a_child_that_went_first_and_serves_for_long_is_not_waited_for() {
     assert_eq!(stopped(&replacement.step(serving(&[1]))), [2]);
     // The place of that one is filled, and not that of the slow one.
     replacement.ended(id(2), false);
-    let moves = replacement.step(Outlook {
+    let moves = replacement.step(PoolView {
         room: 1,
         ..serving(&[1])
     });
     assert_eq!((stopped(&moves), moves.forks), (vec![], 1));
-    assert_eq!(replacement.forked(), Some(Role::Refill(id(2))));
+    assert_eq!(replacement.forked(), Some(SuccessorRole::Refill(id(2))));
     assert!(replacement.went_first(id(1)));
 }
 
 #[test]
 fn no_child_goes_first_while_failures_delay_forks() {
     let mut replacement = reloading();
-    let full = Outlook {
+    let full = PoolView {
         room: 0,
         delayed: true,
         ..pool(vec![old(1), old(2)])
@@ -253,7 +253,7 @@ fn limits_come_first_then_the_newest_of_the_old_epochs() {
         ..old(3)
     };
     for serial in 11..14 {
-        replacement.started(id(serial), Some(Role::Successor));
+        replacement.started(id(serial), Some(SuccessorRole::Successor));
     }
     let moves = replacement.step(pool(vec![old(1), second, limited]));
     assert_eq!(stopped(&moves), [3, 2, 1]);
@@ -265,7 +265,7 @@ fn a_refused_fork_is_asked_for_again_with_the_next_event() {
     let mut replacement = reloading();
     assert_eq!(replacement.step(pool(vec![old(1)])).forks, 1);
     assert!(!replacement.is_due());
-    let queued = Outlook {
+    let queued = PoolView {
         queued: 1,
         ..pool(vec![old(1)])
     };
@@ -316,7 +316,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
-    /// Never more stops of ready children than successors that are ready, except for want of room;
+    /// Never more stops of ready children than successors that are ready, except for lack of room;
     /// never more under way than allowed; never more forks than there is room.
     #[test]
     fn a_step_keeps_to_its_bounds(
@@ -329,13 +329,13 @@ proptest! {
         delayed: bool,
     ) {
         let mut replacement = reloading();
-        (0..ready).for_each(|n| replacement.started(id(100 + n), Some(Role::Successor)));
+        (0..ready).for_each(|n| replacement.started(id(100 + n), Some(SuccessorRole::Successor)));
         let able = candidates.iter().filter(|old| old.ready).count();
         let all = candidates.len();
-        let outlook = Outlook {
-            candidates, starting, room, leaving, at_once, delayed, ..Outlook::default()
+        let pool_view = PoolView {
+            candidates, starting, room, leaving, at_once, delayed, ..PoolView::default()
         };
-        let moves = replacement.step(outlook);
+        let moves = replacement.step(pool_view);
         let stops = moves.stop.len() - (all - able);
         let exchanged = (ready as usize).min(able);
         prop_assert!(stops >= exchanged);

@@ -3,7 +3,7 @@
 
 use super::{
     ExecServer,
-    image::{Launch, Socket},
+    spec::{LaunchValues, Socket},
 };
 use crate::{
     core::{
@@ -102,9 +102,9 @@ impl ChildServer for ExecServer {
 }
 
 impl ExecServer {
-    fn image(&self, pid: u32) -> io::Result<sys::exec::Image> {
+    fn image(&self, pid: u32) -> io::Result<sys::exec::ExecveCall> {
         let sockets: Vec<Socket> = self.listening.iter().map(Socket::from).collect();
-        let launch = Launch {
+        let launch = LaunchValues {
             pid,
             sockets: &sockets,
             send_ack: self.send_ack,

@@ -33,7 +33,7 @@ proptest! {
 struct Modelled {
     id: ChildId,
     is_old: bool,
-    role: Option<Role>,
+    role: Option<SuccessorRole>,
     /// How long it starts.
     starts: u32,
     /// How long it serves each client; 0 if it is idle, `None` for ever.
@@ -98,7 +98,7 @@ impl FullPool {
     fn step(&mut self) {
         self.now += 1;
         self.live();
-        let moves = self.replacement.step(self.outlook());
+        let moves = self.replacement.step(self.pool_view());
         for (id, _) in moves.stop {
             let mut children = self.children.iter_mut();
             let child = children.find(|it| it.id == id).expect("a child");
@@ -114,7 +114,7 @@ impl FullPool {
                 child.starts -= 1;
                 if child.starts == 0 {
                     self.replacement.started(child.id, child.role);
-                    if let Some(Role::Refill(filled)) = child.role {
+                    if let Some(SuccessorRole::Refill(filled)) = child.role {
                         self.late.remove(&filled);
                     }
                 }
@@ -138,7 +138,7 @@ impl FullPool {
         }
     }
 
-    fn outlook(&self) -> Outlook {
+    fn pool_view(&self) -> PoolView {
         let untold = self.children.iter().filter(|child| child.told.is_none());
         let told = self.children.iter().filter(|child| child.told.is_some());
         let candidate = |child: &Modelled| Candidate {
@@ -146,7 +146,7 @@ impl FullPool {
             ..old(child.id.serial())
         };
         let is_new = |child: &&Modelled| !child.is_old && child.starts == 0;
-        Outlook {
+        PoolView {
             candidates: untold
                 .clone()
                 .filter(|it| it.is_old)
@@ -158,7 +158,7 @@ impl FullPool {
             retiring: told.clone().map(|it| it.id).collect(),
             slow: told.filter(|it| self.is_slow(it)).map(|it| it.id).collect(),
             at_once: self.at_once,
-            ..Outlook::default()
+            ..PoolView::default()
         }
     }
 
