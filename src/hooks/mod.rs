@@ -422,7 +422,7 @@ pub trait PreForkHooks {
     ///
     /// With a holder it is called in each parent after the first, which is a fork of the holder: `self` is
     /// as [`handler_start`](Self::handler_start) has left it, which is not called again. If a reload has
-    /// read settings, `handler_reload` is called after it.
+    /// read settings, `handler_reload` is called after it; the file may be another by then.
     ///
     /// Default: takes anything.
     ///

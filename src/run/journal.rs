@@ -42,11 +42,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.system.journal().is_none() {
             return;
         }
-        self.note_epochs();
+        let reload_changed = self.note_epochs();
         self.parent.note_retirements();
         self.parent.note_paired();
         let now = self.parent.monitor.now();
-        if self.journaled.save_at <= now || self.has_new_attributes() {
+        if reload_changed || self.journaled.save_at <= now || self.has_new_attributes() {
             self.journaled.save_at = now + SAVE_EVERY;
             self.save_state();
         }
@@ -85,20 +85,22 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// A reload that has failed has changed the epochs of children that live.
-    fn note_epochs(&mut self) {
+    /// A reload that has failed has changed the epochs of children that live. True if a reload has begun
+    /// or ended.
+    fn note_epochs(&mut self) -> bool {
         let monitor = &self.parent.monitor;
         let reload = (
             monitor.replacement.epoch(),
             monitor.replacement.is_reloading(),
         );
         if reload == std::mem::replace(&mut self.journaled.reload, reload) {
-            return;
+            return false;
         }
         if let Some(journal) = self.parent.system.journal() {
             let children = self.parent.monitor.children();
             children.for_each(|child| journal.note_epoch(child.id(), child.epoch()));
         }
+        true
     }
 
     /// What a child has said, for the parent after this one, which cannot read it again.

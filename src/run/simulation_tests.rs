@@ -29,7 +29,7 @@ const REGRESSIONS: [(u64, &str); 2] = [
         "a culled child, which ignored SIGINT and had said BUSY once, retired for ever",
     ),
     (
-        63,
+        714,
         "a child that was told to stop in its start was waited for after the drain of a shutdown",
     ),
 ];

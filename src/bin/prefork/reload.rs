@@ -2,7 +2,7 @@
 //! change while the server runs is applied, and what cannot is named. If the new children fail,
 //! what was in force before is put back. Replaces no child itself.
 
-use crate::{exit::CliError, kept, progress::say, serve::Job};
+use crate::{exit::CliError, kept::InForce, progress::say, serve::Job};
 use prefork_server::{
     ChildServer, Comm, Config, Error, ExecServer, InetdServer, Monitor, PreForkHooks, TakesEffect,
     defaults,
@@ -59,6 +59,8 @@ pub(crate) fn reloading<S: Reloadable>(
         before: None,
         is_reading: false,
         has_started: false,
+        is_renewed: false,
+        taken_over: None,
         read,
         next,
     };
@@ -77,6 +79,10 @@ pub(crate) struct ReloadHooks<'a, S> {
     is_reading: bool,
     /// True in a parent that takes over from one that was killed, before it is told what that one had.
     has_started: bool,
+    /// Whether a reload has read what is in force.
+    is_renewed: bool,
+    /// What the parent before has read: the file may be another by now.
+    taken_over: Option<Job>,
     read: ReadSettings<'a>,
     next: NextProgram<S>,
 }
@@ -97,18 +103,24 @@ impl<S: Reloadable> PreForkHooks for ReloadHooks<'_, S> {
         defaults::handler_start(self, monitor, server)
     }
 
-    /// What is in force; while a reload goes on, what was before it.
     fn save(&mut self, monitor: &mut Monitor) -> Vec<u8> {
+        // A parent that works has taken over: the next reload is another one.
+        self.taken_over = None;
         let before = self.before.as_ref().filter(|_| monitor.is_reloading());
-        kept::bytes(before.map_or(&self.job, |before| &before.job))
+        let in_force = InForce {
+            job: before.map_or(&self.job, |before| &before.job).clone(),
+            read: self.is_renewed.then(|| self.job.clone()),
+        };
+        in_force.bytes()
     }
 
     /// The program of an upgrade has read its own settings. A parent that takes over has those of the
-    /// start, and reads the file after this if a reload has done so.
+    /// start; if a reload has read others, it is told to reload after this.
     fn restore(&mut self, saved: &[u8]) -> io::Result<()> {
         if self.has_started {
-            let job = kept::job(saved)?;
+            let InForce { job, read } = InForce::of(saved)?;
             self.run_next(job);
+            self.taken_over = read;
         }
         Ok(())
     }
@@ -118,15 +130,14 @@ impl<S: Reloadable> PreForkHooks for ReloadHooks<'_, S> {
         monitor: &mut Monitor,
         server: &mut dyn ChildServer,
     ) -> io::Result<()> {
-        self.is_reading = true;
-        let job = (self.read)().map_err(|failure| io::Error::other(failure.text()))?;
-        self.is_reading = false;
+        let job = self.next_job()?;
         self.keep(monitor);
         let mut config = monitor.config().clone();
         job.settings.apply_changes(&self.job.settings, &mut config);
         monitor.set_config(config);
         self.print_changes(&job.settings);
         self.run_next(job);
+        self.is_renewed = true;
         defaults::handler_reload(self, monitor, server)
     }
 
@@ -135,6 +146,7 @@ impl<S: Reloadable> PreForkHooks for ReloadHooks<'_, S> {
         if std::mem::take(&mut self.is_reading) {
             return;
         }
+        self.is_renewed = false;
         if let Some(before) = self.before.take() {
             monitor.set_config(self.put_back(&before, monitor));
             self.run_next(before.job);
@@ -144,6 +156,17 @@ impl<S: Reloadable> PreForkHooks for ReloadHooks<'_, S> {
 }
 
 impl<S: Reloadable> ReloadHooks<'_, S> {
+    /// What is to be in force.
+    fn next_job(&mut self) -> io::Result<Job> {
+        if let Some(job) = self.taken_over.take() {
+            return Ok(job);
+        }
+        self.is_reading = true;
+        let job = (self.read)().map_err(|failure| io::Error::other(failure.text()))?;
+        self.is_reading = false;
+        Ok(job)
+    }
+
     /// Keeps what is in force. While a reload goes on, that is what was in force before it.
     fn keep(&mut self, monitor: &Monitor) {
         let before = self.before.take().filter(|_| monitor.is_reloading());

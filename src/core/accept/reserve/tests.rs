@@ -187,6 +187,48 @@ fn check(seen: &[ReserveSaw]) {
     }
 }
 
+/// The child hears no order while it takes connections.
+#[test]
+fn it_checks_in_after_so_many_connections_however_many_are_too_old() {
+    let mut machine = machine(1, 2);
+    let look = |milliseconds| {
+        ReserveSaw::Looked(QueueLook {
+            at: at(milliseconds),
+            taken: 0,
+            queued: 9,
+        })
+    };
+    for (seen, now) in [
+        (ReserveSaw::AllBusy, 0),
+        (look(0), 0),
+        (ReserveSaw::Taken(0), 0),
+        (ReserveSaw::Woken, 1_000),
+        (ReserveSaw::AllBusy, 1_000),
+        (look(1_000), 1_000),
+    ] {
+        machine.step(seen, at(now));
+    }
+    let queued = Duration::from_secs(1);
+    let mut actions = Vec::new();
+    for taken in 0..2 {
+        let one = [
+            ReserveSaw::Taken(taken),
+            ReserveSaw::Found { queued },
+            ReserveSaw::Done,
+        ];
+        actions.extend(one.map(|seen| machine.step(seen, at(1_000))));
+    }
+    let taken = [
+        ReserveAction::Accept { listener: 0 },
+        ReserveAction::TurnAway { is_old: true },
+    ];
+    let pause = ReserveAction::Pause(LIMITS.look_every());
+    assert_eq!(actions[..2], taken);
+    assert_eq!(actions[2], ReserveAction::Count { listener: 0 });
+    assert_eq!(actions[3..5], taken);
+    assert_eq!(actions[5], pause);
+}
+
 #[test]
 fn without_limits_it_looks_at_no_queue() {
     let mut machine = ReserveMachine::new(None, 3);

@@ -215,7 +215,8 @@ impl World {
                 _ => continue,
             };
             let took = self.now.since(since);
-            let bounded = child.reason().is_some();
+            // A hook may have killed it, and it hangs all the same.
+            let bounded = child.reason().is_some() || child.was_killed();
             assert!(
                 limit.is_zero() || bounded || took <= limit + pauses + HEARD_AFTER,
                 "{child:?} has taken {took:?} of {limit:?}"
