@@ -19,9 +19,9 @@ pub use self::{control::control, framer::framer, listen_fds::listen_fds, state::
 pub use crate::servers::conn::segmentation::filters;
 
 /// One input, from which choices and then data are read.
-struct Bytes<'a>(&'a [u8]);
+struct FuzzInput<'a>(&'a [u8]);
 
-impl<'a> Bytes<'a> {
+impl<'a> FuzzInput<'a> {
     fn byte(&mut self) -> u8 {
         let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
         self.0 = rest;

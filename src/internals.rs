@@ -10,12 +10,12 @@ use crate::{
     core::{
         child::{ChildId, State},
         config::{Attributes, Config},
-        pool::{self, Demand, Plan, Pool},
+        pool::{self, Demand, ForkPlan, Pool},
         time::Time,
         wire::{self, CommWords, Output},
     },
     sys::{
-        board::{Board, Slot},
+        board::{Board, BoardSlot},
         title::ChildTitle,
     },
 };
@@ -99,8 +99,8 @@ impl Crowd {
             ..Demand::default()
         };
         match pool::plan(self.pool.census(), demand, &self.attributes) {
-            Plan::Fork(count) | Plan::Retire(count) => count,
-            Plan::Steady => 0,
+            ForkPlan::Fork(count) | ForkPlan::Retire(count) => count,
+            ForkPlan::Steady => 0,
         }
     }
 
@@ -117,7 +117,7 @@ impl Crowd {
 /// So many children, each with a connection of another client.
 #[allow(missing_debug_implementations, reason = "a slot has none")]
 pub struct Claims {
-    slots: Vec<Slot>,
+    slots: Vec<BoardSlot>,
     _board: Board,
 }
 

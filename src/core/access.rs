@@ -106,12 +106,12 @@ impl fmt::Display for Cidr {
 /// Rules for one kind of name: what is denied is denied, and where anything is allowed all else is
 /// denied.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Rules<T> {
+struct NameRules<T> {
     allowed: Vec<T>,
     denied: Vec<T>,
 }
 
-impl<T> Default for Rules<T> {
+impl<T> Default for NameRules<T> {
     fn default() -> Self {
         Self {
             allowed: Vec::new(),
@@ -120,7 +120,7 @@ impl<T> Default for Rules<T> {
     }
 }
 
-impl<T> Rules<T> {
+impl<T> NameRules<T> {
     fn is_empty(&self) -> bool {
         self.allowed.is_empty() && self.denied.is_empty()
     }
@@ -148,9 +148,9 @@ impl<T> Rules<T> {
 /// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Access {
-    addresses: Rules<Cidr>,
-    users: Rules<u32>,
-    groups: Rules<u32>,
+    addresses: NameRules<Cidr>,
+    users: NameRules<u32>,
+    groups: NameRules<u32>,
 }
 
 impl Access {

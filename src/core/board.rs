@@ -11,28 +11,28 @@ mod peer;
 
 pub(crate) use self::{
     layout::{
-        ASKED_INTERVAL_AT, CLIENT_AT, DESCRIBED, DUE_AT, EARLIER_AT, ENTRY_AT, EXTENDED_AT,
-        FOLDS_AT, HEADER_WORDS, KEPT_INTERVAL_AT, LINE, Layout, OTHERS_AT, PEER_AT, PEER_WORDS,
-        QUEUE_TIMES_AT, QUEUED_AT, REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_BYTES,
-        TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, WILL_LOOK_AT,
+        ASKED_INTERVAL_AT, BoardLayout, CLIENT_AT, DESCRIBED, DUE_AT, EARLIER_AT, ENTRY_AT,
+        EXTENDED_AT, FOLDS_AT, HEADER_WORDS, KEPT_INTERVAL_AT, LINE, OTHERS_AT, PEER_AT,
+        PEER_WORDS, QUEUE_TIMES_AT, QUEUED_AT, REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT,
+        TEXT_BYTES, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT, WILL_LOOK_AT,
     },
-    notes::{Description, Notes, duration_bits, time_bits},
+    notes::{Description, SlotNotes, duration_bits, time_bits},
 };
 
 #[cfg(feature = "holder")]
 pub(crate) use self::layout::PID_AT;
 
 #[cfg(feature = "status")]
-use super::metrics::Numbers;
+use super::metrics::MetricNumbers;
 use super::{metrics::Metric, queue_times::QueueTimes, time::Time};
 use std::{fmt, rc::Rc};
 
 /// A look at a board, for the monitor. The values are in range, and may still be wrong.
 pub(crate) trait View: fmt::Debug {
     /// What the slot says of its child; the default where there is no such slot.
-    fn notes(&self, slot: usize, now: Time) -> Notes;
-    /// Whom the child of a slot serves. `None` while the child changes it, also if it has died over
-    /// that.
+    fn notes(&self, slot: usize, now: Time) -> SlotNotes;
+    /// The client that the child of a slot serves. `None` while the child changes it, also if it
+    /// has died over that.
     fn description(&self, slot: usize) -> Option<Description>;
     /// The program's metrics.
     fn metrics(&self) -> Vec<Metric>;
@@ -51,7 +51,7 @@ pub(crate) trait View: fmt::Debug {
 #[cfg(feature = "status")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sums {
-    pub(crate) numbers: Numbers,
+    pub(crate) numbers: MetricNumbers,
     pub(crate) queue_times: QueueTimes,
 }
 
@@ -61,17 +61,17 @@ pub(crate) struct SharedView(pub(crate) Rc<dyn View>);
 
 impl Default for SharedView {
     fn default() -> Self {
-        Self(Rc::new(Blank))
+        Self(Rc::new(NoBoard))
     }
 }
 
 /// No board.
 #[derive(Debug)]
-struct Blank;
+struct NoBoard;
 
-impl View for Blank {
-    fn notes(&self, _: usize, _: Time) -> Notes {
-        Notes::default()
+impl View for NoBoard {
+    fn notes(&self, _: usize, _: Time) -> SlotNotes {
+        SlotNotes::default()
     }
 
     fn description(&self, _: usize) -> Option<Description> {

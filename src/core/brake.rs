@@ -128,7 +128,7 @@ impl Brake {
     }
 
     /// How long a start may take until it does not count any more: it hangs, or waits for something.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn longest_start(&self) -> Duration {
         let usual = self.cost.map(|cost| cost.ran + cost.asleep);
         usual.unwrap_or_default() * 4 + Duration::from_secs(1)
     }

@@ -16,7 +16,7 @@ mod work;
 
 use self::last_lines::LastLines;
 pub(crate) use self::{
-    death::Collected, flags::Flags, retirement::Retirement, signal::with_signals,
+    death::Collected, flags::ChildFlags, retirement::Retirement, signal::with_signals,
     wait_status::WaitStatus,
 };
 pub use self::{
@@ -28,7 +28,7 @@ pub use self::{
     usage::Usage,
 };
 
-use crate::core::{clocks::InHand, stack, time::Time};
+use crate::core::{stack, time::Time, time_limits::InHand};
 use std::time::Duration;
 
 /// The age at which the start of a child counts as successful, unless it says BUSY before.
@@ -65,7 +65,7 @@ pub enum State {
 
 /// What a successor is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Role {
+pub(crate) enum SuccessorRole {
     /// One of the children that are to be replaced is told to stop when it is ready.
     Successor,
     /// It takes the place of a child that had to go first.
@@ -91,7 +91,7 @@ pub struct Child {
     pub(crate) state: State,
     pub(crate) last_ack: Time,
     pub(crate) start_time: Time,
-    pub(crate) flags: Flags,
+    pub(crate) flags: ChildFlags,
     /// The total time in which the parent had not run when `last_ack` was set.
     pub(crate) gaps_at_ack: Duration,
     /// The `timeout` from which the child derives its ACKs, if known.
@@ -100,7 +100,7 @@ pub struct Child {
     pub(crate) busy_since: Option<Time>,
     /// How many connections it has taken: by its notes in shared memory, and by its words.
     pub(crate) noted_requests: u64,
-    pub(crate) told_requests: u64,
+    pub(crate) said_requests: u64,
     /// The connection in hand, by its notes in shared memory.
     pub(crate) in_hand: InHand,
     /// When it was last found to take too long.
@@ -109,7 +109,7 @@ pub struct Child {
     pub(crate) killed_at: Option<Time>,
     /// The epoch that it belongs to: a reload begins a new one.
     pub(crate) epoch: u32,
-    pub(crate) role: Option<Role>,
+    pub(crate) role: Option<SuccessorRole>,
     pub(crate) private_memory: Option<u64>,
     pub(crate) last_lines: LastLines,
     /// Where it was stuck when SIGKILL was sent.
@@ -117,7 +117,7 @@ pub struct Child {
     /// The delay of forks because it closed its outputs during its start, for the log of its death.
     pub(crate) failing: Option<Duration>,
     /// What it was asked about its stack, and has answered.
-    pub(crate) stack: stack::Request,
+    pub(crate) stack: stack::StackRequest,
 }
 
 impl Child {
@@ -128,12 +128,12 @@ impl Child {
             state: State::Starting,
             last_ack: now,
             start_time: now,
-            flags: Flags::STDOUT_OPEN | Flags::STDERR_OPEN,
+            flags: ChildFlags::STDOUT_OPEN | ChildFlags::STDERR_OPEN,
             gaps_at_ack: gaps,
             known_timeout: None,
             busy_since: None,
             noted_requests: 0,
-            told_requests: 0,
+            said_requests: 0,
             in_hand: InHand::default(),
             judged_at: None,
             retirement: None,
@@ -144,7 +144,7 @@ impl Child {
             last_lines: LastLines::default(),
             stuck: None,
             failing: None,
-            stack: stack::Request::default(),
+            stack: stack::StackRequest::default(),
         }
     }
 
@@ -181,7 +181,7 @@ impl Child {
 
     /// Whether it is to be replaced: at a limit, or because a hook or the child asked.
     pub fn is_due(&self) -> bool {
-        self.flags.contains(Flags::DUE)
+        self.flags.contains(ChildFlags::DUE)
     }
 
     /// Its private memory in bytes when it was last looked at: see
@@ -193,7 +193,7 @@ impl Child {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.flags.contains(Flags::READY)
+        self.flags.contains(ChildFlags::READY)
     }
 
     /// When it was forked.
@@ -203,22 +203,23 @@ impl Child {
 
     /// Whether it has sent an ACK.
     pub fn has_acked(&self) -> bool {
-        self.flags.contains(Flags::ACKED)
+        self.flags.contains(ChildFlags::ACKED)
     }
 
     /// Whether it has taken a connection, that is, has said BUSY.
     pub fn has_served(&self) -> bool {
-        self.flags.contains(Flags::WAS_BUSY)
+        self.flags.contains(ChildFlags::WAS_BUSY)
     }
 
     /// Whether its start is over: it has said BUSY or NOT_BUSY.
     pub(crate) fn has_stated(&self) -> bool {
-        self.flags.intersects(Flags::WAS_BUSY | Flags::WAITED)
+        self.flags
+            .intersects(ChildFlags::WAS_BUSY | ChildFlags::WAITED)
     }
 
     /// Whether it has waited for a connection, that is, has said NOT_BUSY.
     pub fn has_waited(&self) -> bool {
-        self.flags.contains(Flags::WAITED)
+        self.flags.contains(ChildFlags::WAITED)
     }
 
     /// When it took the connection in hand; `None` if it has none.
@@ -238,21 +239,21 @@ impl Child {
     /// For a program that [`ExecServer`](crate::ExecServer) runs, and for a child beyond the
     /// `max_clients` of the start, it is the number of its BUSY words.
     pub fn requests(&self) -> u64 {
-        self.noted_requests.max(self.told_requests)
+        self.noted_requests.max(self.said_requests)
     }
 
-    /// As [`requests`](Self::requests), without a note that cannot be true: a child may write nonsense
-    /// over its notes.
+    /// As [`requests`](Self::requests), without a note that cannot be true: a child may write any
+    /// number over its notes.
     pub(crate) fn believed_requests(&self, now: Time) -> u64 {
         let noted = believable(self.noted_requests, self.start_time, now);
-        noted.max(self.told_requests)
+        noted.max(self.said_requests)
     }
 
     /// How many connections it has taken until `now`, for a sum over all children: by its notes, if it
     /// notes any that can be true. By its words, which may be counted twice, it may be one more.
     pub(crate) fn taken_by(&self, now: Time) -> u64 {
         match believable(self.noted_requests, self.start_time, now) {
-            0 => self.told_requests,
+            0 => self.said_requests,
             noted => noted,
         }
     }
@@ -260,28 +261,28 @@ impl Child {
     pub(crate) fn note_busy(&mut self, now: Time) {
         if self.busy_since.is_none() {
             self.busy_since = Some(now);
-            self.told_requests += 1;
+            self.said_requests += 1;
         }
     }
 
     /// Whether SIGINT was sent to it.
     pub fn was_interrupted(&self) -> bool {
-        self.flags.contains(Flags::INT_SENT)
+        self.flags.contains(ChildFlags::INT_SENT)
     }
 
     /// Whether SIGKILL was sent to it.
     pub fn was_killed(&self) -> bool {
-        self.flags.contains(Flags::KILL_SENT)
+        self.flags.contains(ChildFlags::KILL_SENT)
     }
 
     /// Whether its stdout has not ended.
     pub fn stdout_is_open(&self) -> bool {
-        self.flags.contains(Flags::STDOUT_OPEN)
+        self.flags.contains(ChildFlags::STDOUT_OPEN)
     }
 
     /// Whether its stderr has not ended.
     pub fn stderr_is_open(&self) -> bool {
-        self.flags.contains(Flags::STDERR_OPEN)
+        self.flags.contains(ChildFlags::STDERR_OPEN)
     }
 
     /// Why it was told to stop, if it was.
@@ -300,26 +301,27 @@ impl Child {
 
     /// Whether the parent has sent it SIGINT or SIGKILL.
     pub(crate) fn was_told(&self) -> bool {
-        self.flags.intersects(Flags::INT_SENT | Flags::KILL_SENT)
+        self.flags
+            .intersects(ChildFlags::INT_SENT | ChildFlags::KILL_SENT)
     }
 
     /// Whether it has said no word yet.
     pub(crate) fn is_starting(&self) -> bool {
-        !self.flags.contains(Flags::HEARD)
+        !self.flags.contains(ChildFlags::HEARD)
     }
 
     /// Whether it has a connection in hand, by its words; also while it is retiring.
     pub(crate) fn is_serving(&self) -> bool {
-        let serves = Flags::BUSY_SINCE_TOLD | Flags::BUSY_WHEN_TOLD;
+        let serves = ChildFlags::BUSY_SINCE_TOLD | ChildFlags::BUSY_WHEN_TOLD;
         self.state == State::Busy || self.flags.intersects(serves)
     }
 
     pub(crate) fn is_reaped(&self) -> bool {
-        self.flags.contains(Flags::REAPED)
+        self.flags.contains(ChildFlags::REAPED)
     }
 
     pub(crate) fn has_finished_one(&self) -> bool {
-        self.flags.contains(Flags::FINISHED_ONE)
+        self.flags.contains(ChildFlags::FINISHED_ONE)
     }
 
     /// Whether it was told to stop for a reason that lies not in itself, and may finish what it has

@@ -363,7 +363,7 @@ macro_rules! with_attributes {
                 read: "in the parent, at the start",
                 takes_effect: AtStart
             };
-            /// How long all goes on after a signal to stop, before the stop begins.
+            /// The time from a signal to stop until the stop begins.
             ///
             /// In this time a load balancer can learn that the server is about to stop: observers
             /// are told [`Event::StopAnnounced`](crate::Event::StopAnnounced), and
@@ -387,7 +387,7 @@ macro_rules! with_attributes {
             /// system call a change. On other systems nothing is shown.
             process_title, set_process_title: Option<String> as Option<String> = None => {
                 unit: "text, or none",
-                normalised: "never; control characters are shown as `?`, 40 bytes at the most",
+                normalised: "never; control characters are shown as `?`, 40 bytes at most",
                 read: "in the parent, at each turn; in the child, at its fork",
                 takes_effect: AtNextFork
             };

@@ -45,7 +45,7 @@ impl Resource {
 
 /// One step of a confinement, as it was asked for: users and groups are names or numbers.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum ConfinementStep {
     Session,
     ProcessGroup,
     Limit(Resource, u64, u64),
@@ -63,13 +63,13 @@ pub(crate) enum Step {
     NoNewPrivs,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ConfinementStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session => f.write_str("session"),
             Self::ProcessGroup => f.write_str("process group"),
             Self::Limit(resource, soft, hard) => {
-                let (soft, hard) = (Amount(*soft), Amount(*hard));
+                let (soft, hard) = (ShownLimit(*soft), ShownLimit(*hard));
                 write!(f, "limit of {} {soft}:{hard}", resource.as_str())
             }
             Self::Nice(nice) => write!(f, "nice {nice}"),
@@ -77,10 +77,10 @@ impl fmt::Display for Step {
             Self::Umask(mask) => write!(f, "umask {mask:03o}"),
             Self::Chroot(path) => write!(f, "chroot {}", path.display()),
             Self::Directory(path) => write!(f, "directory {}", path.display()),
-            Self::Groups(groups) => write!(f, "supplementary groups {}", List(groups)),
+            Self::Groups(groups) => write!(f, "supplementary groups {}", ShownList(groups)),
             Self::Group(group) => write!(f, "group {group}"),
             Self::GroupOf(user) => write!(f, "group of {user}"),
-            Self::Capabilities(kept) => write!(f, "capability bounding set {}", List(kept)),
+            Self::Capabilities(kept) => write!(f, "capability bounding set {}", ShownList(kept)),
             Self::User(user) => write!(f, "user {user}"),
             Self::NoNewPrivs => f.write_str("no_new_privs"),
         }
@@ -88,9 +88,9 @@ impl fmt::Display for Step {
 }
 
 /// A limit; the highest number is no limit.
-struct Amount(u64);
+struct ShownLimit(u64);
 
-impl fmt::Display for Amount {
+impl fmt::Display for ShownLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Confinement::UNLIMITED => f.write_str("unlimited"),
@@ -99,9 +99,9 @@ impl fmt::Display for Amount {
     }
 }
 
-struct List<'a>(&'a [String]);
+struct ShownList<'a>(&'a [String]);
 
-impl fmt::Display for List<'_> {
+impl fmt::Display for ShownList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => f.write_str("none"),
@@ -153,7 +153,7 @@ impl fmt::Display for List<'_> {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[must_use = "a confinement does nothing until it is given to a builder"]
 pub struct Confinement {
-    leads: Option<Step>,
+    leads: Option<ConfinementStep>,
     limits: Vec<(Resource, u64, u64)>,
     nice: Option<i32>,
     oom_score_adj: Option<i32>,
@@ -181,13 +181,13 @@ impl Confinement {
     /// Not for a server whose children lead process groups
     /// ([`own_group`](crate::ChildServer::own_group)), as those of an `ExecServer` do.
     pub fn session(mut self) -> Self {
-        self.leads = Some(Step::Session);
+        self.leads = Some(ConfinementStep::Session);
         self
     }
 
     /// Makes each child the leader of a process group: Ctrl-C reaches the parent only.
     pub fn process_group(mut self) -> Self {
-        self.leads = Some(Step::ProcessGroup);
+        self.leads = Some(ConfinementStep::ProcessGroup);
         self
     }
 
@@ -283,43 +283,51 @@ impl Confinement {
     }
 
     pub(crate) fn begins_session(&self) -> bool {
-        self.leads == Some(Step::Session)
+        self.leads == Some(ConfinementStep::Session)
     }
 
     /// The steps in the order in which they are taken.
-    pub(crate) fn steps(&self) -> Vec<Step> {
+    pub(crate) fn steps(&self) -> Vec<ConfinementStep> {
         let limits = self.limits.iter();
-        let limits = limits.map(|(resource, soft, hard)| Step::Limit(*resource, *soft, *hard));
+        let limits =
+            limits.map(|(resource, soft, hard)| ConfinementStep::Limit(*resource, *soft, *hard));
         let steps = self.leads.iter().cloned().chain(limits);
-        let steps = steps.chain(self.nice.map(Step::Nice));
-        let steps = steps.chain(self.oom_score_adj.map(Step::OomScoreAdj));
-        let steps = steps.chain(self.umask.map(Step::Umask));
-        let steps = steps.chain(self.chroot.clone().map(Step::Chroot));
-        let steps = steps.chain(self.directory.clone().map(Step::Directory));
+        let steps = steps.chain(self.nice.map(ConfinementStep::Nice));
+        let steps = steps.chain(self.oom_score_adj.map(ConfinementStep::OomScoreAdj));
+        let steps = steps.chain(self.umask.map(ConfinementStep::Umask));
+        let steps = steps.chain(self.chroot.clone().map(ConfinementStep::Chroot));
+        let steps = steps.chain(self.directory.clone().map(ConfinementStep::Directory));
         let steps = steps.chain(self.groups_step()).chain(self.group_step());
-        let steps = steps.chain(self.capabilities.clone().map(Step::Capabilities));
-        let steps = steps.chain(self.user.clone().map(Step::User));
+        let steps = steps.chain(self.capabilities.clone().map(ConfinementStep::Capabilities));
+        let steps = steps.chain(self.user.clone().map(ConfinementStep::User));
         steps
-            .chain(self.no_new_privs.then_some(Step::NoNewPrivs))
+            .chain(self.no_new_privs.then_some(ConfinementStep::NoNewPrivs))
             .collect()
     }
 
     /// A user who keeps the groups of root has most of root's files.
-    fn groups_step(&self) -> Option<Step> {
+    fn groups_step(&self) -> Option<ConfinementStep> {
         let default = self.user.as_ref().map(|_| Vec::new());
-        self.groups.clone().or(default).map(Step::Groups)
+        self.groups.clone().or(default).map(ConfinementStep::Groups)
     }
 
-    fn group_step(&self) -> Option<Step> {
-        let default = || self.user.clone().map(Step::GroupOf);
-        self.group.clone().map(Step::Group).or_else(default)
+    fn group_step(&self) -> Option<ConfinementStep> {
+        let default = || self.user.clone().map(ConfinementStep::GroupOf);
+        self.group
+            .clone()
+            .map(ConfinementStep::Group)
+            .or_else(default)
     }
 }
 
 /// The steps in the order in which they are taken.
 impl fmt::Display for Confinement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let steps: Vec<_> = self.steps().iter().map(Step::to_string).collect();
+        let steps: Vec<_> = self
+            .steps()
+            .iter()
+            .map(ConfinementStep::to_string)
+            .collect();
         f.write_str(&steps.join(", "))
     }
 }

@@ -6,24 +6,24 @@
 
 mod answer;
 mod client;
+mod client_table;
 mod commands;
-mod desk;
-mod lines;
+mod line_buffer;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::{
-    answer::{Answer, Problem},
-    desk::Desk,
+    answer::{Answer, ErrorCode},
+    client_table::ClientTable,
 };
 #[cfg(any(test, fuzzing))]
-pub(crate) use self::{desk::answer_to, lines::LONGEST};
+pub(crate) use self::{client_table::answer_to, line_buffer::LONGEST};
 
-use crate::core::{event::Event, monitor::Monitor, system::Caller};
+use crate::core::{event::Event, monitor::Monitor, system::NewClient};
 use std::fmt;
 
 /// A command, as clients write it.
-struct Command {
+struct ControlCommand {
     /// The name, and after it the arguments.
     usage: &'static str,
     /// The least and the greatest number of words after the name.
@@ -31,25 +31,25 @@ struct Command {
     /// What it does, in a sentence without its full stop.
     help: &'static str,
     /// Begins it. The text is what follows the name, without spaces around it.
-    begin: fn(&mut Monitor, &str) -> Begun,
+    begin: fn(&mut Monitor, &str) -> BegunCommand,
 }
 
 /// A command that has begun.
 #[derive(Debug)]
-enum Begun {
+enum BegunCommand {
     /// It is done already.
     Done(Answer),
     /// It takes its time.
     Pending(Box<dyn Pending>),
 }
 
-impl Begun {
-    fn error(problem: Problem, text: &str) -> Self {
+impl BegunCommand {
+    fn error(problem: ErrorCode, text: &str) -> Self {
         Self::Done(Answer::error(problem, text))
     }
 
     fn stopping() -> Self {
-        Self::error(Problem::Stopping, STOPPING)
+        Self::error(ErrorCode::Stopping, STOPPING)
     }
 }
 
@@ -92,68 +92,68 @@ impl WaitsFor {
 const STOPPING: &str = "the server is shutting down";
 
 /// Every command.
-const COMMANDS: &[Command] = &[
-    Command {
+const COMMANDS: &[ControlCommand] = &[
+    ControlCommand {
         usage: "reload",
         words: (0, 0),
-        help: "Read the settings anew and replace every child, as SIGHUP does",
+        help: "Read the settings again and replace every child, as SIGHUP does",
         begin: commands::reload::begin,
     },
-    Command {
+    ControlCommand {
         usage: "upgrade [PATH]",
         words: (0, usize::MAX),
         help: "Replace the program by the one that its file has now, as SIGUSR2 does, or by another",
         begin: commands::upgrade::begin,
     },
-    Command {
+    ControlCommand {
         usage: "stop [graceful|now]",
         words: (0, 1),
         help: "Shut down as SIGTERM does; with no time limit; or by SIGKILL",
         begin: commands::stop::begin,
     },
-    Command {
+    ControlCommand {
         usage: "drain",
         words: (0, 0),
         help: "Tell balancers, by the status, to send no more clients; who comes is served",
         begin: commands::drain::drain,
     },
-    Command {
+    ControlCommand {
         usage: "ready",
         words: (0, 0),
         help: "Take back a drain",
         begin: commands::drain::ready,
     },
-    Command {
+    ControlCommand {
         usage: "retire PID",
         words: (1, 1),
         help: "Replace one child: it goes when its successor is ready",
         begin: commands::retire::begin,
     },
-    Command {
+    ControlCommand {
         usage: "set NAME VALUE",
         words: (2, usize::MAX),
         help: "Set an attribute that may change while the server runs",
         begin: commands::attributes::set,
     },
-    Command {
+    ControlCommand {
         usage: "get [NAME]",
         words: (0, 1),
         help: "Show an attribute, or the values of all that are in force",
         begin: commands::attributes::get,
     },
-    Command {
+    ControlCommand {
         usage: "show",
         words: (0, 0),
         help: "Show the server and its children",
         begin: commands::show::begin,
     },
-    Command {
+    ControlCommand {
         usage: "stack PID",
         words: (1, 1),
         help: "Show where a child is, which goes on serving",
         begin: commands::stack::begin,
     },
-    Command {
+    ControlCommand {
         usage: "help",
         words: (0, 0),
         help: "Show the commands",
@@ -161,30 +161,30 @@ const COMMANDS: &[Command] = &[
     },
 ];
 
-impl Command {
+impl ControlCommand {
     fn name(&self) -> &'static str {
         self.usage.split(' ').next().unwrap_or(self.usage)
     }
 }
 
 /// Whether a client may control a server that runs as the user `own`.
-pub(crate) fn may_control(caller: &Caller) -> bool {
+pub(crate) fn may_control(caller: &NewClient) -> bool {
     caller.user == 0 || caller.user == caller.own_user
 }
 
 /// Begins the command that a line is.
-fn begin(monitor: &mut Monitor, line: &str) -> Begun {
+fn begin(monitor: &mut Monitor, line: &str) -> BegunCommand {
     let line = line.trim();
     let (name, arguments) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let arguments = arguments.trim();
     let Some(command) = COMMANDS.iter().find(|command| command.name() == name) else {
-        let names: Vec<_> = COMMANDS.iter().map(Command::name).collect();
+        let names: Vec<_> = COMMANDS.iter().map(ControlCommand::name).collect();
         let text = format!("{name:?} is none of {}", names.join(", "));
-        return Begun::error(Problem::Usage, &text);
+        return BegunCommand::error(ErrorCode::Usage, &text);
     };
     let (least, most) = command.words;
     match (least..=most).contains(&arguments.split_whitespace().count()) {
         true => (command.begin)(monitor, arguments),
-        false => Begun::error(Problem::Usage, &format!("usage: {}", command.usage)),
+        false => BegunCommand::error(ErrorCode::Usage, &format!("usage: {}", command.usage)),
     }
 }

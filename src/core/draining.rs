@@ -32,7 +32,7 @@ pub(crate) enum Drain {
 
 /// What the decision to close depends on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Outlook {
+pub(crate) struct DrainView {
     pub(crate) now: Time,
     /// Whether a client waits to be accepted.
     pub(crate) queued: bool,
@@ -62,7 +62,7 @@ impl Drain {
 
     /// Whether the listeners are to be closed now. True once.
     #[must_use]
-    pub(crate) fn closes(&mut self, seen: Outlook) -> bool {
+    pub(crate) fn closes(&mut self, seen: DrainView) -> bool {
         let Self::Draining { until } = *self else {
             return false;
         };
@@ -124,7 +124,7 @@ mod tests {
     }
 
     /// All observations with up to two children of each kind, at times around the end of the drain.
-    fn outlooks() -> impl Iterator<Item = Outlook> {
+    fn outlooks() -> impl Iterator<Item = DrainView> {
         let moments = [0, 999, 1000, 5000].map(at).into_iter();
         let takers = (0..9).map(|n| Takers {
             idle: n % 3,
@@ -132,7 +132,7 @@ mod tests {
         });
         moments.flat_map(move |now| {
             takers.clone().flat_map(move |takers| {
-                [false, true].map(|queued| Outlook {
+                [false, true].map(|queued| DrainView {
                     now,
                     queued,
                     takers,
@@ -186,7 +186,7 @@ mod tests {
         let mut draining = Drain::default();
         assert!(draining.begin(at(7), Duration::ZERO));
         let takers = Takers { idle: 1, later: 1 };
-        let seen = Outlook {
+        let seen = DrainView {
             now: at(7),
             queued: true,
             takers,

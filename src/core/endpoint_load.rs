@@ -94,7 +94,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// The rate lately. `counts` is asked for those of all slots once a second at the most. What a
+    /// The rate lately. `counts` is asked for those of all slots once a second at most. What a
     /// child has taken that has ended since the last look is not in it.
     pub(crate) fn at(&mut self, now: Time, counts: impl FnOnce() -> Vec<Count>) -> Option<f64> {
         let passed = self.since.map(|since| now.since(since));

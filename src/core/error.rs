@@ -41,7 +41,7 @@ pub enum Operation {
     Read,
     /// Adding a descriptor to a poller.
     Register,
-    /// Reading the program's settings anew, or replacing the children after that.
+    /// Reading the program's settings again, or replacing the children after that.
     Reload,
     /// Setting a signal's disposition.
     Signal,

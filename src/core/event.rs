@@ -212,7 +212,7 @@ pub enum Event<'a> {
     },
     /// The number of clients that wait to be accepted has changed.
     ///
-    /// The loop checks this after [`Saturated`](Self::Saturated), once a second at the most, until
+    /// The loop checks this after [`Saturated`](Self::Saturated), once a second at most, until
     /// [`Relieved`](Self::Relieved), after which no client is taken to wait. Never sent where the
     /// system does not know the number.
     #[non_exhaustive]
@@ -224,8 +224,8 @@ pub enum Event<'a> {
     },
     /// Connections were not served.
     ///
-    /// The loop checks this once a second at the most, and at the end of the server. No hook is
-    /// called for it.
+    /// The loop checks this once a second at most, and at the end of the server. No hook is called
+    /// for it.
     #[non_exhaustive]
     Refused {
         /// Why.
@@ -245,7 +245,7 @@ pub enum Event<'a> {
     },
     /// A signal has asked for a stop, which begins after `pre_stop_delay`.
     ///
-    /// All goes on until then.
+    /// The server goes on until then.
     ///
     /// No hook is called for it. Use it to take the server out of a load balancer.
     #[non_exhaustive]

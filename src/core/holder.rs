@@ -3,7 +3,7 @@
 
 use crate::core::{
     child::AFTER_KILL,
-    restarts::{Next, Restarts},
+    restarts::{RestartDecision, Restarts},
 };
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub(crate) enum HolderSaw {
 
 /// What it is doing: the action that `step` returned last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Doing {
+enum HolderActivity {
     Forking,
     AwaitingParent,
     Pausing,
@@ -66,7 +66,7 @@ enum Doing {
 /// The course of one holder.
 #[derive(Debug)]
 pub(crate) struct HolderMachine {
-    doing: Doing,
+    doing: HolderActivity,
     restarts: Restarts,
     /// Whether there was a parent.
     had_parent: bool,
@@ -78,7 +78,7 @@ impl HolderMachine {
     /// Makes the machine of a new holder, which is to fork a parent.
     pub(crate) fn new(grace: Duration) -> Self {
         Self {
-            doing: Doing::Forking,
+            doing: HolderActivity::Forking,
             restarts: Restarts::default(),
             had_parent: false,
             grace,
@@ -90,29 +90,31 @@ impl HolderMachine {
     pub(crate) fn step(&mut self, saw: HolderSaw) -> HolderAction {
         use HolderSaw as Saw;
         self.doing = match (self.doing, saw) {
-            (Doing::Forking, Saw::Forked) => {
+            (HolderActivity::Forking, Saw::Forked) => {
                 self.had_parent = true;
-                Doing::AwaitingParent
+                HolderActivity::AwaitingParent
             }
-            (Doing::Forking, Saw::NotForked) if !self.had_parent => {
-                Doing::Leaving(HolderAction::Refuse)
+            (HolderActivity::Forking, Saw::NotForked) if !self.had_parent => {
+                HolderActivity::Leaving(HolderAction::Refuse)
             }
             // It is no fault of the parent's, and the children serve.
-            (Doing::Forking, Saw::NotForked) => return self.ended(true, Duration::ZERO),
-            (Doing::AwaitingParent, Saw::Ended { is_over: true, .. }) => {
-                Doing::Leaving(HolderAction::FollowParent)
+            (HolderActivity::Forking, Saw::NotForked) => return self.ended(true, Duration::ZERO),
+            (HolderActivity::AwaitingParent, Saw::Ended { is_over: true, .. }) => {
+                HolderActivity::Leaving(HolderAction::FollowParent)
             }
             (
-                Doing::AwaitingParent,
+                HolderActivity::AwaitingParent,
                 Saw::Ended {
                     had_settled, lived, ..
                 },
             ) => return self.ended(had_settled, lived),
-            (Doing::Pausing, Saw::Waited) => Doing::Forking,
-            (Doing::Stopping, Saw::Told) => Doing::AwaitingStopped,
-            (Doing::AwaitingStopped, Saw::Waited) => Doing::Killing,
-            (Doing::Killing, Saw::Told) => Doing::AwaitingKilled,
-            (Doing::AwaitingKilled, Saw::Waited) => Doing::Leaving(HolderAction::GiveUp),
+            (HolderActivity::Pausing, Saw::Waited) => HolderActivity::Forking,
+            (HolderActivity::Stopping, Saw::Told) => HolderActivity::AwaitingStopped,
+            (HolderActivity::AwaitingStopped, Saw::Waited) => HolderActivity::Killing,
+            (HolderActivity::Killing, Saw::Told) => HolderActivity::AwaitingKilled,
+            (HolderActivity::AwaitingKilled, Saw::Waited) => {
+                HolderActivity::Leaving(HolderAction::GiveUp)
+            }
             (same, _) => same,
         };
         self.action()
@@ -121,12 +123,12 @@ impl HolderMachine {
     /// A parent is gone, or could not be forked.
     fn ended(&mut self, had_settled: bool, lived: Duration) -> HolderAction {
         match self.restarts.ended(had_settled, lived) {
-            Next::Start { after } => {
-                self.doing = Doing::Pausing;
+            RestartDecision::Start { after } => {
+                self.doing = HolderActivity::Pausing;
                 HolderAction::Pause(after)
             }
-            Next::GiveUp => {
-                self.doing = Doing::Stopping;
+            RestartDecision::GiveUp => {
+                self.doing = HolderActivity::Stopping;
                 self.action()
             }
         }
@@ -134,14 +136,14 @@ impl HolderMachine {
 
     fn action(&self) -> HolderAction {
         match self.doing {
-            Doing::Forking => HolderAction::Fork,
-            Doing::AwaitingParent => HolderAction::AwaitParent,
-            Doing::Pausing => HolderAction::Pause(Duration::ZERO),
-            Doing::Stopping => HolderAction::StopChildren,
-            Doing::AwaitingStopped => HolderAction::AwaitChildren(self.grace),
-            Doing::Killing => HolderAction::KillChildren,
-            Doing::AwaitingKilled => HolderAction::AwaitChildren(AFTER_KILL),
-            Doing::Leaving(action) => action,
+            HolderActivity::Forking => HolderAction::Fork,
+            HolderActivity::AwaitingParent => HolderAction::AwaitParent,
+            HolderActivity::Pausing => HolderAction::Pause(Duration::ZERO),
+            HolderActivity::Stopping => HolderAction::StopChildren,
+            HolderActivity::AwaitingStopped => HolderAction::AwaitChildren(self.grace),
+            HolderActivity::Killing => HolderAction::KillChildren,
+            HolderActivity::AwaitingKilled => HolderAction::AwaitChildren(AFTER_KILL),
+            HolderActivity::Leaving(action) => action,
         }
     }
 }

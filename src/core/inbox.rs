@@ -5,8 +5,8 @@ use super::{
     child::{ChildId, Collected, Usage, WaitStatus},
     config::CommChannel,
     state::{ChildState, EndState, PipeState, SeenState, UsageState},
-    system::{Pipe, Process},
-    wire::{Begun, CommWords, Entry, Framer, Output, Word},
+    system::{ChildPipe, Process},
+    wire::{BoardEntry, CommWords, Framer, Output, PartialLine, Word},
 };
 
 /// One pipe: its framer, with the line that is not complete yet, and what the poller has reported.
@@ -31,9 +31,9 @@ impl PipeInbox {
 
 /// What the parent knows of a child's entry.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct KnownEntry {
     /// The entry at the last look.
-    entry: Entry,
+    entry: BoardEntry,
     /// How many words for the child's state have come through its pipes since then.
     printed: u32,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Inbox {
     serial: u32,
     streams: [Option<PipeInbox>; 3],
     /// `None` if the child prints all of its words.
-    seen: Option<Seen>,
+    seen: Option<KnownEntry>,
 }
 
 impl Inbox {
@@ -62,8 +62,8 @@ impl Inbox {
                 Some(PipeInbox::new(None)),
                 private.map(|words| PipeInbox::new(Some(words))),
             ],
-            seen: on_board.then(|| Seen {
-                entry: Entry::of(id.serial()),
+            seen: on_board.then(|| KnownEntry {
+                entry: BoardEntry::of(id.serial()),
                 printed: 0,
             }),
         }
@@ -72,14 +72,14 @@ impl Inbox {
     /// The inbox of a child that an earlier program of this process has forked. Its pipes are to be
     /// read from: nothing is known of what they hold.
     pub(crate) fn restored(state: &ChildState, words: CommWords) -> Self {
-        let private = state.pipe(Pipe::Comm as usize).fd.is_some();
-        let of = |pipe: Pipe| match (pipe, private) {
-            (Pipe::Stdout, false) | (Pipe::Comm, true) => Some(words),
+        let private = state.pipe(ChildPipe::Comm as usize).fd.is_some();
+        let of = |pipe: ChildPipe| match (pipe, private) {
+            (ChildPipe::Stdout, false) | (ChildPipe::Comm, true) => Some(words),
             _ => None,
         };
-        let stream = |pipe: Pipe| {
+        let stream = |pipe: ChildPipe| {
             let saved = state.pipe(pipe as usize);
-            let begun = Begun {
+            let begun = PartialLine {
                 bytes: saved.unfinished,
                 is_piece: saved.is_piece,
                 empty_held: saved.empty_held,
@@ -92,9 +92,9 @@ impl Inbox {
         };
         Self {
             serial: state.serial,
-            streams: Pipe::ALL.map(stream),
-            seen: state.seen.as_ref().map(|seen| Seen {
-                entry: Entry::from_bits(seen.entry),
+            streams: ChildPipe::ALL.map(stream),
+            seen: state.seen.as_ref().map(|seen| KnownEntry {
+                entry: BoardEntry::from_bits(seen.entry),
                 printed: seen.printed,
             }),
         }
@@ -127,12 +127,12 @@ impl Inbox {
         self.serial == id.serial()
     }
 
-    fn stream(&mut self, pipe: Pipe) -> Option<&mut PipeInbox> {
+    fn stream(&mut self, pipe: ChildPipe) -> Option<&mut PipeInbox> {
         self.streams[pipe as usize].as_mut()
     }
 
     /// Notes that a pipe has become readable. True if that was not known.
-    pub(crate) fn set_unread(&mut self, pipe: Pipe, hung_up: bool) -> bool {
+    pub(crate) fn set_unread(&mut self, pipe: ChildPipe, hung_up: bool) -> bool {
         self.stream(pipe).is_some_and(|stream| {
             stream.hung_up |= hung_up;
             !std::mem::replace(&mut stream.unread, true)
@@ -142,14 +142,19 @@ impl Inbox {
     /// Clears the readable mark of a pipe before it is read.
     ///
     /// Returns whether its end has been reported; `None` if the pipe is closed.
-    pub(crate) fn take_unread(&mut self, pipe: Pipe) -> Option<bool> {
+    pub(crate) fn take_unread(&mut self, pipe: ChildPipe) -> Option<bool> {
         let stream = self.stream(pipe)?;
         stream.unread = false;
         Some(stream.hung_up)
     }
 
     /// Takes bytes that were read, and passes words and lines to `found`.
-    pub(crate) fn feed(&mut self, pipe: Pipe, bytes: &[u8], mut found: impl FnMut(Output<'_>)) {
+    pub(crate) fn feed(
+        &mut self,
+        pipe: ChildPipe,
+        bytes: &[u8],
+        mut found: impl FnMut(Output<'_>),
+    ) {
         let Self { streams, seen, .. } = self;
         if let Some(stream) = &mut streams[pipe as usize] {
             stream.framer.feed(bytes, |output| {
@@ -163,19 +168,19 @@ impl Inbox {
     }
 
     /// Passes on an unfinished line, because its pipe has ended or a word was noted after it.
-    pub(crate) fn end_line(&mut self, pipe: Pipe, found: impl FnMut(Output<'_>)) {
+    pub(crate) fn end_line(&mut self, pipe: ChildPipe, found: impl FnMut(Output<'_>)) {
         if let Some(stream) = self.stream(pipe) {
             stream.framer.finish(found);
         }
     }
 
     /// Drops a pipe, which is not read any more.
-    pub(crate) fn close(&mut self, pipe: Pipe) {
+    pub(crate) fn close(&mut self, pipe: ChildPipe) {
         self.streams[pipe as usize] = None;
     }
 
     /// Whether a pipe was read until it was empty, in the middle of a line.
-    pub(crate) fn is_unfinished(&mut self, pipe: Pipe) -> bool {
+    pub(crate) fn is_unfinished(&mut self, pipe: ChildPipe) -> bool {
         self.stream(pipe)
             .is_some_and(|stream| !stream.unread && stream.framer.is_unfinished())
     }
@@ -184,19 +189,19 @@ impl Inbox {
     ///
     /// This is so even for an unchanged entry if words were printed: they may have been read late,
     /// after newer words on the board.
-    pub(crate) fn is_to_be_compared(&self, entry: Entry) -> bool {
+    pub(crate) fn is_to_be_compared(&self, entry: BoardEntry) -> bool {
         let seen = self.seen.as_ref();
         seen.is_some_and(|seen| entry != seen.entry || seen.printed > 0)
     }
 
     /// The words that follow from what the child has noted since the last call.
     ///
-    /// `believed` says whether the child counts as busy; see [`Entry::changes`].
-    pub(crate) fn compare(&mut self, entry: Entry, believed: bool) -> &'static [Word] {
+    /// `believed` says whether the child counts as busy; see [`BoardEntry::changes`].
+    pub(crate) fn compare(&mut self, entry: BoardEntry, believed: bool) -> &'static [Word] {
         if !entry.is_of(self.serial) || !self.is_to_be_compared(entry) {
             return &[];
         }
-        let Some(earlier) = self.seen.replace(Seen { entry, printed: 0 }) else {
+        let Some(earlier) = self.seen.replace(KnownEntry { entry, printed: 0 }) else {
             return &[];
         };
         entry.changes(earlier.entry, earlier.printed, believed)
@@ -205,7 +210,7 @@ impl Inbox {
 
 /// A child that was reaped.
 #[derive(Clone, Copy, Debug)]
-struct End {
+struct ReapedChild {
     collected: Collected,
     /// How many of the bytes that each pipe had at the reaping are still to be read.
     left: [usize; 3],
@@ -217,7 +222,7 @@ struct End {
 #[derive(Debug)]
 pub(crate) struct Contact<P: ?Sized = dyn Process> {
     pub(crate) inbox: Inbox,
-    end: Option<End>,
+    end: Option<ReapedChild>,
     pub(crate) process: P,
 }
 
@@ -237,8 +242,8 @@ impl Contact {
     /// A grandchild may hold its pipes and write forever, so only the bytes that are in them now
     /// will be read.
     pub(crate) fn note_end(&mut self, collected: Collected) {
-        let left = Pipe::ALL.map(|pipe| self.process.pending(pipe).unwrap_or(0));
-        self.end = Some(End { collected, left });
+        let left = ChildPipe::ALL.map(|pipe| self.process.pending(pipe).unwrap_or(0));
+        self.end = Some(ReapedChild { collected, left });
     }
 
     /// What was collected, and how much of each pipe is still to be read, of a child that was reaped.
@@ -248,10 +253,10 @@ impl Contact {
 
     /// The same in another program.
     pub(crate) fn restore_end(&mut self, state: &ChildState) {
-        let left = |pipe: Pipe| usize::try_from(state.pipe(pipe as usize).left).unwrap_or(0);
-        self.end = state.end.as_ref().map(|end| End {
+        let left = |pipe: ChildPipe| usize::try_from(state.pipe(pipe as usize).left).unwrap_or(0);
+        self.end = state.end.as_ref().map(|end| ReapedChild {
             collected: restored_end(end),
-            left: Pipe::ALL.map(left),
+            left: ChildPipe::ALL.map(left),
         });
     }
 
@@ -265,19 +270,19 @@ impl Contact {
     }
 
     /// How many bytes may still be read from a pipe.
-    pub(crate) fn allowance(&self, pipe: Pipe) -> usize {
+    pub(crate) fn allowance(&self, pipe: ChildPipe) -> usize {
         self.end.map_or(usize::MAX, |end| end.left[pipe as usize])
     }
 
     /// Notes that `count` bytes were read from a pipe.
-    pub(crate) fn spend(&mut self, pipe: Pipe, count: usize) {
+    pub(crate) fn spend(&mut self, pipe: ChildPipe, count: usize) {
         if let Some(end) = &mut self.end {
             end.left[pipe as usize] = end.left[pipe as usize].saturating_sub(count);
         }
     }
 
     /// Closes a pipe that has ended.
-    pub(crate) fn close(&mut self, pipe: Pipe) {
+    pub(crate) fn close(&mut self, pipe: ChildPipe) {
         self.inbox.close(pipe);
         self.process.close(pipe);
     }

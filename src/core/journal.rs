@@ -4,17 +4,17 @@
 //!
 //! A parent writes a record before it forks, and the child's pid after that, or the kernel writes the
 //! pid while the parent forks. The holder writes how a child has ended that it has reaped. So a parent
-//! that is killed between two steps leaves one of few states, each of which [`Record::resolve`] brings
+//! that is killed between two steps leaves one of few states, each of which [`JournalRecord::resolve`] brings
 //! to one of two ends: the child is known, or there is none.
 
-mod heir;
+mod inherited;
 mod layout;
 mod notes;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::{
-    heir::Heir,
+    inherited::InheritedChild,
     layout::*,
     notes::{NotedPid, StopBy},
 };
@@ -22,7 +22,7 @@ pub(crate) use self::{
 use crate::core::{
     child::{ChildId, Collected, Reason, Signal, State, Usage, WaitStatus},
     inbox::restored_end,
-    notes::{Said, ToldNote},
+    notes::{RetirementNote, WordNotes},
     state::{ChildState, Coded},
     system::ToGroup,
     time::Time,
@@ -31,7 +31,7 @@ use std::{ops::Range, time::Duration};
 
 /// How far the life of a child is, as the journal knows it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Phase {
+pub(crate) enum LifePhase {
     /// There is no child.
     #[default]
     Vacant,
@@ -45,7 +45,7 @@ pub(crate) enum Phase {
     Ended,
 }
 
-impl Phase {
+impl LifePhase {
     fn read(code: u64) -> Self {
         match code & 0xff {
             1 => Self::Forking,
@@ -59,8 +59,8 @@ impl Phase {
 
 /// One child in the journal.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Record {
-    pub(crate) phase: Phase,
+pub(crate) struct JournalRecord {
+    pub(crate) phase: LifePhase,
     pub(crate) serial: u32,
     /// Whether it is kept for the time when all others are busy.
     pub(crate) reserved: bool,
@@ -69,10 +69,10 @@ pub(crate) struct Record {
     pub(crate) pid: u32,
     pub(crate) epoch: u32,
     pub(crate) forked_at: Time,
-    pub(crate) told: Option<ToldNote>,
+    pub(crate) told: Option<RetirementNote>,
     /// Whether it was forked to replace a child, and none was told to stop for it yet.
     pub(crate) successor: bool,
-    pub(crate) said: Said,
+    pub(crate) said: WordNotes,
     /// What the holder has collected.
     pub(crate) end: Option<Collected>,
 }
@@ -105,11 +105,11 @@ const SIGNAL_SHIFT: u32 = 16;
 /// The flag of a status that is known.
 const KNOWN: u64 = 1 << 32;
 
-impl Record {
+impl JournalRecord {
     /// A child that is about to be forked.
     pub(crate) fn forking(id: ChildId, epoch: u32, reserved: bool, now: Time) -> Self {
         Self {
-            phase: Phase::Forking,
+            phase: LifePhase::Forking,
             serial: id.serial(),
             reserved,
             epoch,
@@ -122,7 +122,7 @@ impl Record {
     pub(crate) fn adopted(child: &ChildState) -> Self {
         let end = child.end.as_ref().or(child.outlived.as_ref());
         let lives = Self {
-            phase: Phase::Lives,
+            phase: LifePhase::Lives,
             serial: child.serial,
             reserved: child.state == Some(State::Reserved),
             stop_by: StopBy {
@@ -132,13 +132,13 @@ impl Record {
             pid: child.pid,
             epoch: child.epoch,
             forked_at: child.start_time,
-            told: child.retirement.as_ref().map(|told| ToldNote {
+            told: child.retirement.as_ref().map(|told| RetirementNote {
                 reason: told.reason.unwrap_or(Reason::Asked),
                 at: told.at,
             }),
             // One of the program before, which replaces no child now.
             successor: false,
-            said: Said::of(child),
+            said: WordNotes::of(child),
             end: None,
         };
         match end {
@@ -153,7 +153,7 @@ impl Record {
         words[PID_AT] = u64::from(self.epoch) << 32 | u64::from(self.pid);
         words[FORKED_AT] = nanoseconds(self.forked_at.since_start());
         words[SAID_AT] = self.said.word();
-        words[TOLD_AT] = self.told.map_or(0, ToldNote::word);
+        words[TOLD_AT] = self.told.map_or(0, RetirementNote::word);
         words[SUCCESSOR_AT] = self.successor.into();
         if let Some(end) = &self.end {
             words[STATUS_AT] = status_word(end.status);
@@ -176,9 +176,9 @@ impl Record {
         let state = words[STATE_AT];
         // OK to cut: the pid is in the lower half.
         let pid = words[PID_AT] as u32;
-        let phase = match Phase::read(state) {
-            Phase::Forking if pid != 0 => Phase::Lives,
-            Phase::Vacant => return Self::default(),
+        let phase = match LifePhase::read(state) {
+            LifePhase::Forking if pid != 0 => LifePhase::Lives,
+            LifePhase::Vacant => return Self::default(),
             phase => phase,
         };
         let end = || {
@@ -203,22 +203,22 @@ impl Record {
             pid,
             epoch: (words[PID_AT] >> 32) as u32,
             forked_at: Time::at_nanoseconds(words[FORKED_AT]),
-            said: Said::read(words[SAID_AT]),
-            told: ToldNote::read(words[TOLD_AT]),
+            said: WordNotes::read(words[SAID_AT]),
+            told: RetirementNote::read(words[TOLD_AT]),
             successor: words[SUCCESSOR_AT] != 0,
-            end: (phase == Phase::Ended).then(end),
+            end: (phase == LifePhase::Ended).then(end),
         }
     }
 
     /// Whether signals can be sent to its pid.
     pub(crate) fn lives(&self) -> bool {
-        self.phase == Phase::Lives
+        self.phase == LifePhase::Lives
     }
 
     /// The same child, once the holder has collected this.
     pub(crate) fn ended(self, end: Collected) -> Self {
         Self {
-            phase: Phase::Ended,
+            phase: LifePhase::Ended,
             end: Some(end),
             ..self
         }
@@ -234,18 +234,18 @@ impl Record {
     /// pid.
     pub(crate) fn resolve(self, noted: NotedPid, is_child: impl Fn(u32) -> bool) -> Self {
         match self.phase {
-            Phase::Vacant | Phase::Ended => self,
-            Phase::Forking => match noted.of(self.serial).filter(|pid| is_child(*pid)) {
+            LifePhase::Vacant | LifePhase::Ended => self,
+            LifePhase::Forking => match noted.of(self.serial).filter(|pid| is_child(*pid)) {
                 Some(pid) => Self {
-                    phase: Phase::Lives,
+                    phase: LifePhase::Lives,
                     pid,
                     ..self
                 },
                 None => Self::default(),
             },
-            Phase::Lives if is_child(self.pid) => self,
+            LifePhase::Lives if is_child(self.pid) => self,
             // The parent has reaped it, and has not lived to tell.
-            Phase::Lives | Phase::Ending => self.ended(Collected::default()),
+            LifePhase::Lives | LifePhase::Ending => self.ended(Collected::default()),
         }
     }
 

@@ -4,11 +4,11 @@ use std::{fmt::Write, net::SocketAddr, time::Duration};
 
 /// A text in JSON that grows. The commas are put where they belong.
 #[derive(Debug, Default)]
-pub(crate) struct Json {
+pub(crate) struct JsonWriter {
     text: String,
 }
 
-impl Json {
+impl JsonWriter {
     /// The text of an object.
     pub(crate) fn of(fill: impl FnOnce(&mut Self)) -> String {
         let mut json = Self::default();
@@ -35,7 +35,7 @@ impl Json {
     }
 
     /// A key with a value.
-    pub(crate) fn field(&mut self, key: &str, value: impl Value) {
+    pub(crate) fn field(&mut self, key: &str, value: impl ToJson) {
         self.key(key);
         value.write(&mut self.text);
     }
@@ -47,7 +47,7 @@ impl Json {
     }
 
     /// A key with an array of values.
-    pub(crate) fn values<V: Value>(&mut self, key: &str, values: impl IntoIterator<Item = V>) {
+    pub(crate) fn values<V: ToJson>(&mut self, key: &str, values: impl IntoIterator<Item = V>) {
         self.key(key);
         self.braces('[', ']', |json| {
             for value in values {
@@ -75,11 +75,11 @@ impl Json {
 }
 
 /// What JSON can say.
-pub(crate) trait Value {
+pub(crate) trait ToJson {
     fn write(&self, text: &mut String);
 }
 
-impl Value for &str {
+impl ToJson for &str {
     fn write(&self, text: &mut String) {
         text.push('"');
         for char in self.chars() {
@@ -99,7 +99,7 @@ impl Value for &str {
     }
 }
 
-impl Value for String {
+impl ToJson for String {
     fn write(&self, text: &mut String) {
         self.as_str().write(text);
     }
@@ -111,7 +111,7 @@ impl Value for String {
 pub(crate) struct Raw<'a>(pub(crate) &'a str);
 
 #[cfg(any(test, feature = "status"))]
-impl Value for Raw<'_> {
+impl ToJson for Raw<'_> {
     fn write(&self, text: &mut String) {
         text.push_str(self.0);
     }
@@ -119,7 +119,7 @@ impl Value for Raw<'_> {
 
 macro_rules! numbers {
     ($($type:ty),*) => {$(
-        impl Value for $type {
+        impl ToJson for $type {
             fn write(&self, text: &mut String) {
                 let _ = write!(text, "{self}");
             }
@@ -129,7 +129,7 @@ macro_rules! numbers {
 numbers!(bool, i32, u32, u64, usize);
 
 /// There is no JSON for infinity.
-impl Value for f64 {
+impl ToJson for f64 {
     fn write(&self, text: &mut String) {
         if self.is_finite() {
             let _ = write!(text, "{self}");
@@ -140,7 +140,7 @@ impl Value for f64 {
 }
 
 /// In seconds, to the microsecond.
-impl Value for Duration {
+impl ToJson for Duration {
     fn write(&self, text: &mut String) {
         let _ = write!(text, "{}", self.as_secs());
         let micros = self.subsec_micros();
@@ -151,13 +151,13 @@ impl Value for Duration {
     }
 }
 
-impl Value for SocketAddr {
+impl ToJson for SocketAddr {
     fn write(&self, text: &mut String) {
         let _ = write!(text, "\"{self}\"");
     }
 }
 
-impl<V: Value> Value for Option<V> {
+impl<V: ToJson> ToJson for Option<V> {
     fn write(&self, text: &mut String) {
         match self {
             Some(value) => value.write(text),

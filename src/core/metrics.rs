@@ -19,12 +19,12 @@ const MOST: u64 = 1 << 53;
 
 /// The numbers of all metrics, of one process or of several.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Numbers {
+pub(crate) struct MetricNumbers {
     integers: [u64; INTEGERS],
     sums: [f64; SUMS],
 }
 
-impl Default for Numbers {
+impl Default for MetricNumbers {
     fn default() -> Self {
         Self {
             integers: [0; INTEGERS],
@@ -33,7 +33,7 @@ impl Default for Numbers {
     }
 }
 
-impl Numbers {
+impl MetricNumbers {
     /// The numbers, each from its word.
     pub(crate) fn read(word: impl Fn(usize) -> u64) -> Self {
         Self {
@@ -49,7 +49,8 @@ impl Numbers {
     }
 
     /// Adds what a child has counted, in a row for each kind of its threads: all or, if it has
-    /// written nonsense, nothing. What is in the sum stays there for as long as the server runs.
+    /// written impossible numbers, nothing. What is in the sum stays there for as long as the
+    /// server runs.
     pub(crate) fn add_childs(&mut self, rows: &[Self; 2]) {
         if rows.iter().all(Self::is_believable) {
             rows.iter().for_each(|row| self.add(row));
@@ -132,7 +133,7 @@ impl Distribution {
 
 /// What a metric is, and where its numbers are.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum MetricKind {
     Counter {
         at: usize,
     },
@@ -170,7 +171,7 @@ impl fmt::Display for Refused {
 /// The metrics that were declared.
 #[derive(Debug)]
 pub(crate) struct Schema {
-    metrics: Vec<(String, Kind)>,
+    metrics: Vec<(String, MetricKind)>,
     integers: usize,
     sums: usize,
 }
@@ -185,21 +186,21 @@ impl Schema {
     }
 
     /// Declares a counter, or finds the one with this name.
-    pub(crate) fn counter(&mut self, name: &str) -> Result<Kind, Refused> {
+    pub(crate) fn counter(&mut self, name: &str) -> Result<MetricKind, Refused> {
         match self.find(name)? {
-            Some(kind @ Kind::Counter { .. }) => Ok(kind),
-            Some(Kind::Histogram { .. }) => Err(Refused::Other),
+            Some(kind @ MetricKind::Counter { .. }) => Ok(kind),
+            Some(MetricKind::Histogram { .. }) => Err(Refused::Other),
             None => {
                 let at = claim(&mut self.integers, 1, INTEGERS)?;
-                Ok(self.add(name, Kind::Counter { at }))
+                Ok(self.add(name, MetricKind::Counter { at }))
             }
         }
     }
 
     /// Declares a histogram, or finds the one with this name and these bounds.
-    pub(crate) fn histogram(&mut self, name: &str, bounds: &[f64]) -> Result<Kind, Refused> {
+    pub(crate) fn histogram(&mut self, name: &str, bounds: &[f64]) -> Result<MetricKind, Refused> {
         match self.find(name)? {
-            Some(kind @ Kind::Histogram { bounds: known, .. }) if known == bounds => Ok(kind),
+            Some(kind @ MetricKind::Histogram { bounds: known, .. }) if known == bounds => Ok(kind),
             Some(_) => Err(Refused::Other),
             None if !are_in_order(bounds) => Err(Refused::Bounds),
             None => {
@@ -210,12 +211,12 @@ impl Schema {
                 let sum = claim(&mut self.sums, 1, SUMS)?;
                 // A metric is there for as long as the process, and there are few.
                 let bounds = Box::leak(bounds.into());
-                Ok(self.add(name, Kind::Histogram { first, sum, bounds }))
+                Ok(self.add(name, MetricKind::Histogram { first, sum, bounds }))
             }
         }
     }
 
-    fn find(&self, name: &str) -> Result<Option<Kind>, Refused> {
+    fn find(&self, name: &str) -> Result<Option<MetricKind>, Refused> {
         if !is_name(name) {
             return Err(Refused::Name);
         }
@@ -223,7 +224,7 @@ impl Schema {
         Ok(found.map(|&(_, kind)| kind))
     }
 
-    fn add(&mut self, name: &str, kind: Kind) -> Kind {
+    fn add(&mut self, name: &str, kind: MetricKind) -> MetricKind {
         self.metrics.push((name.to_owned(), kind));
         kind
     }
@@ -234,7 +235,7 @@ impl Schema {
         allow(dead_code, reason = "upgrades are for Linux")
     )]
     pub(crate) fn described(&self) -> Vec<String> {
-        let described = |(name, kind): &(String, Kind)| format!("{name} {kind:?}");
+        let described = |(name, kind): &(String, MetricKind)| format!("{name} {kind:?}");
         self.metrics.iter().map(described).collect()
     }
 
@@ -256,12 +257,12 @@ impl Schema {
     }
 
     /// The metrics with these numbers, in the order of their declaration.
-    pub(crate) fn show(&self, numbers: &Numbers) -> Vec<Metric> {
-        let show = |(name, kind): &(String, Kind)| Metric {
+    pub(crate) fn show(&self, numbers: &MetricNumbers) -> Vec<Metric> {
+        let show = |(name, kind): &(String, MetricKind)| Metric {
             name: name.clone(),
             value: match *kind {
-                Kind::Counter { at } => Value::Counter(numbers.integers[at]),
-                Kind::Histogram { first, sum, bounds } => Value::Histogram(Distribution {
+                MetricKind::Counter { at } => Value::Counter(numbers.integers[at]),
+                MetricKind::Histogram { first, sum, bounds } => Value::Histogram(Distribution {
                     bounds: bounds.to_vec(),
                     counts: numbers.integers[first..=first + bounds.len()].to_vec(),
                     sum: numbers.sums[sum],
@@ -286,10 +287,10 @@ pub(crate) struct Declared {
 
 #[cfg(feature = "status")]
 impl Declared {
-    fn of((name, kind): &(String, Kind)) -> Self {
+    fn of((name, kind): &(String, MetricKind)) -> Self {
         let (first, sum, bounds) = match *kind {
-            Kind::Counter { at } => (at, None, &[][..]),
-            Kind::Histogram { first, sum, bounds } => (first, Some(sum), bounds),
+            MetricKind::Counter { at } => (at, None, &[][..]),
+            MetricKind::Histogram { first, sum, bounds } => (first, Some(sum), bounds),
         };
         Self {
             name: name.clone(),
@@ -300,7 +301,7 @@ impl Declared {
     }
 
     /// The metric with these numbers. Its places are within them.
-    pub(crate) fn show(&self, numbers: &Numbers) -> Metric {
+    pub(crate) fn show(&self, numbers: &MetricNumbers) -> Metric {
         let counts = &numbers.integers[self.first..=self.first + self.bounds.len()];
         Metric {
             name: self.name.clone(),

@@ -8,7 +8,6 @@ pub(crate) mod backoff;
 pub(crate) mod board;
 pub(crate) mod brake;
 pub(crate) mod child;
-pub(crate) mod clocks;
 pub(crate) mod comm;
 pub(crate) mod config;
 pub(crate) mod confinement;
@@ -63,6 +62,7 @@ pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod time;
+pub(crate) mod time_limits;
 pub(crate) mod title;
 #[cfg_attr(
     not(target_os = "linux"),

@@ -7,17 +7,13 @@ mod attributes;
 mod braking;
 mod children;
 #[cfg(test)]
-mod clock_tests;
-mod clocks;
-#[cfg(test)]
 mod event_tests;
-#[cfg(feature = "holder")]
-mod holding;
 mod lifecycle;
 pub(crate) mod looks;
 mod planning;
 mod posting;
 mod replacing;
+mod reporting;
 mod reserve;
 mod retiring;
 mod saturation;
@@ -27,13 +23,17 @@ mod silence;
 #[cfg(test)]
 mod stack_tests;
 mod stacks;
-mod telling;
+#[cfg(feature = "holder")]
+mod takeover;
 mod time;
+#[cfg(test)]
+mod time_limit_tests;
+mod time_limits;
 mod upgrading;
 mod words;
 
 #[cfg(feature = "holder")]
-pub(crate) use self::holding::ToldBefore;
+pub(crate) use self::takeover::RetiredBefore;
 pub(crate) use self::upgrading::{outlived, reached, restored};
 
 use self::{saturation::Fullness, silence::TimeoutCheck};
@@ -44,10 +44,9 @@ use crate::core::{
     board::SharedView,
     brake::{Brake, RunTime},
     child::{
-        Cause, Child, ChildId, Collected, Death, Flags, Reason, Retirement, START_HOLDS_AFTER,
+        Cause, Child, ChildFlags, ChildId, Collected, Death, Reason, Retirement, START_HOLDS_AFTER,
         Signal, State, Stuck, WaitStatus,
     },
-    clocks::Clocks,
     comm::Interval,
     config::{
         Attribute, Attributes, CommChannel, Config, ThreadCheck, facts, read, read_type,
@@ -58,16 +57,17 @@ use crate::core::{
     inbox::Contact,
     metrics::{Distribution, Metric},
     notice::Notice,
-    pool::{self, Demand, Plan, Pool, Surplus},
+    pool::{self, Demand, ForkPlan, Pool, Surplus},
     queue::{PrintTo, Queue, Task},
     repeats::{EVERY, Repeats},
     replacement::{MemoryWatch, Replacement},
     report::Report,
     saturation::{Change, Episode, Fill},
     say,
-    states::{Posted, Readiness, Resolved, States, WatchId},
-    stop::{Losses, Stop, Wish},
+    states::{PostedState, Resolved, States, WatchId, WatchInterest},
+    stop::{Losses, Stop, StopEffect},
     time::Time,
+    time_limits::TimeLimits,
     upgrade::Upgrade,
     wire::CommWords,
 };
@@ -104,7 +104,7 @@ pub struct Monitor {
     states: States,
     alarms: Alarms,
     timeout_check: TimeoutCheck,
-    clocks: Clocks,
+    time_limits: TimeLimits,
     surplus: Surplus,
     fullness: Fullness,
     owed: usize,
@@ -118,7 +118,7 @@ pub struct Monitor {
     /// What the stop has lost, of [`Report::lost_connections`].
     losses: Losses,
     /// What stops that do not come from signals ask of the loop.
-    wish: Wish,
+    effect: StopEffect,
     child: bool,
     /// A look at the board.
     pub(crate) board: SharedView,
@@ -133,7 +133,7 @@ pub struct Monitor {
     /// Whether children can be asked for their stacks.
     pub(crate) collects_stacks: bool,
     /// The looks at stacks of living children.
-    pub(crate) looks: looks::Looks,
+    pub(crate) looks: looks::StackLooks,
     pub(crate) replacement: Replacement,
     pub(crate) upgrade: Upgrade,
     /// The attributes that the program has begun with.
@@ -195,7 +195,7 @@ impl Monitor {
 
     /// Posts `shutdown`.
     pub fn shutdown(&mut self) {
-        self.post_known(Posted::Shutdown);
+        self.post_known(PostedState::Shutdown);
     }
 
     /// Runs `hook` under its name, so that a panic in it can be logged with that name.

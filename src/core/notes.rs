@@ -7,7 +7,7 @@ mod failure;
 pub(crate) use self::failure::FailureNote;
 
 use crate::core::{
-    child::{Child, Flags, Reason, State},
+    child::{Child, ChildFlags, Reason, State},
     state::{ChildState, Coded},
     stop::StopState,
     time::Time,
@@ -26,7 +26,7 @@ pub(crate) struct PoolNote {
     pub(crate) stop: StopState,
     /// Why the server ends, if it ends because of a failure.
     pub(crate) failure: Option<FailureNote>,
-    /// Whether the settings were read anew, and the children that have them did not fail.
+    /// Whether the settings were read again, and the children that have them did not fail.
     pub(crate) renewed: bool,
     /// Whether a reload was asked for and has not begun.
     pub(crate) reload_asked: bool,
@@ -37,45 +37,45 @@ pub(crate) struct PoolNote {
 /// What a child has said in words, as its parent has heard it. Of a child that notes its words on the
 /// board, that has more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Said {
-    pub(crate) flags: Flags,
+pub(crate) struct WordNotes {
+    pub(crate) flags: ChildFlags,
     pub(crate) is_busy: bool,
     /// How many connections it has taken.
     pub(crate) requests: u32,
 }
 
-impl Default for Said {
+impl Default for WordNotes {
     fn default() -> Self {
         Self {
-            flags: Flags::empty(),
+            flags: ChildFlags::empty(),
             is_busy: false,
             requests: 0,
         }
     }
 }
 
-impl Said {
-    const KEPT: Flags = Flags::ACKED
-        .union(Flags::HEARD)
-        .union(Flags::WAS_BUSY)
-        .union(Flags::WAITED)
-        .union(Flags::FINISHED_ONE)
-        .union(Flags::READY);
+impl WordNotes {
+    const KEPT: ChildFlags = ChildFlags::ACKED
+        .union(ChildFlags::HEARD)
+        .union(ChildFlags::WAS_BUSY)
+        .union(ChildFlags::WAITED)
+        .union(ChildFlags::FINISHED_ONE)
+        .union(ChildFlags::READY);
     const BUSY: u64 = 1 << 31;
 
     pub(crate) fn by(child: &Child) -> Self {
         Self {
             flags: child.flags & Self::KEPT,
             is_busy: child.is_serving(),
-            requests: u32::try_from(child.told_requests).unwrap_or(u32::MAX),
+            requests: u32::try_from(child.said_requests).unwrap_or(u32::MAX),
         }
     }
 
     pub(crate) fn of(child: &ChildState) -> Self {
         Self {
-            flags: Flags::from_bits_truncate(child.flags) & Self::KEPT,
+            flags: ChildFlags::from_bits_truncate(child.flags) & Self::KEPT,
             is_busy: child.state == Some(State::Busy),
-            requests: u32::try_from(child.told_requests).unwrap_or(u32::MAX),
+            requests: u32::try_from(child.said_requests).unwrap_or(u32::MAX),
         }
     }
 
@@ -87,7 +87,7 @@ impl Said {
     pub(crate) fn read(word: u64) -> Self {
         Self {
             // OK to cut: the flags are in the lower half, and the number is the upper one.
-            flags: Flags::from_bits_truncate(word as u32) & Self::KEPT,
+            flags: ChildFlags::from_bits_truncate(word as u32) & Self::KEPT,
             is_busy: word & Self::BUSY != 0,
             requests: (word >> 32) as u32,
         }
@@ -96,12 +96,12 @@ impl Said {
 
 /// Why a child was told to stop, and when.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct ToldNote {
+pub(crate) struct RetirementNote {
     pub(crate) reason: Reason,
     pub(crate) at: Time,
 }
 
-impl ToldNote {
+impl RetirementNote {
     /// In one word, so that a parent that is killed leaves the note of before or this one: microseconds,
     /// below the reason. Zero is no note.
     const REASON_SHIFT: u32 = 56;

@@ -1,4 +1,4 @@
-//! What the parent may have to say again and again, by kind, and at which level. Logs nothing.
+//! The kinds of repeated messages of the parent, and their levels. Logs nothing.
 
 use crate::core::error::Operation;
 use log::Level;

@@ -44,10 +44,10 @@ pub(crate) fn kills(events: &str) -> Option<u64> {
 
 /// The counts of the groups that were read so far, and the ends that belong to no known death yet.
 #[derive(Debug, Default)]
-pub(crate) struct Kills(BTreeMap<String, Group>);
+pub(crate) struct Kills(BTreeMap<String, ControlGroup>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Group {
+struct ControlGroup {
     count: u64,
     /// Several children may be ended at once, and the first to be reaped finds the count of all.
     unclaimed: u64,
@@ -85,12 +85,12 @@ impl Kills {
 /// The count of the whole machine: while it stays, no child was ended so, and there is no need to look
 /// further.
 #[derive(Debug, Default)]
-pub(crate) struct Machine {
+pub(crate) struct MachineCount {
     count: Option<u64>,
     rose_at: Option<Time>,
 }
 
-impl Machine {
+impl MachineCount {
     /// How long after a rise deaths are looked at: some of those that it counts may be reaped late.
     const LATE: Duration = Duration::from_secs(60);
 

@@ -9,14 +9,14 @@ mod tests;
 
 pub(crate) use self::{
     census::Census,
-    plan::{Demand, Plan, is_reserve_due, is_reserve_idle, plan, room, word_batch},
+    plan::{Demand, ForkPlan, is_reserve_due, is_reserve_idle, plan, room, word_batch},
     surplus::{Surplus, surplus},
 };
 
 use crate::core::{
     child::{Child, ChildId, State},
     inbox::{Contact, Inbox},
-    system::Told,
+    system::ChildToken,
     time::Time,
 };
 use slab::Slab;
@@ -25,7 +25,7 @@ use std::time::Duration;
 /// Everything about one child under one key: the record that hooks see, and how the parent reaches
 /// it.
 #[derive(Debug)]
-struct Record {
+struct ChildRecord {
     child: Child,
     /// Taken out while hooks are called for what the child says.
     contact: Option<Box<Contact>>,
@@ -34,7 +34,7 @@ struct Record {
 /// All children that have been forked and not been reaped.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    records: Slab<Record>,
+    records: Slab<ChildRecord>,
     serial: u32,
     census: Census,
 }
@@ -60,7 +60,7 @@ impl Pool {
         let id = self.next_id();
         self.serial = id.serial();
         let child = Child::new(id, pid, now, gaps);
-        self.records.insert(Record { child, contact });
+        self.records.insert(ChildRecord { child, contact });
         self.census.starting += 1;
         id
     }
@@ -73,12 +73,12 @@ impl Pool {
         Some(record.child)
     }
 
-    fn record(&self, id: ChildId) -> Option<&Record> {
+    fn record(&self, id: ChildId) -> Option<&ChildRecord> {
         let record = self.records.get(id.slot());
         record.filter(|record| record.child.id == id)
     }
 
-    fn record_mut(&mut self, id: ChildId) -> Option<&mut Record> {
+    fn record_mut(&mut self, id: ChildId) -> Option<&mut ChildRecord> {
         let record = self.records.get_mut(id.slot());
         record.filter(|record| record.child.id == id)
     }
@@ -92,9 +92,9 @@ impl Pool {
     }
 
     /// The child that an event names.
-    pub(crate) fn told(&self, told: Told) -> Option<ChildId> {
-        let id = self.records.get(told.slot)?.child.id;
-        told.is(id).then_some(id)
+    pub(crate) fn find(&self, token: ChildToken) -> Option<ChildId> {
+        let id = self.records.get(token.slot)?.child.id;
+        token.is(id).then_some(id)
     }
 
     /// How a child is reached.
@@ -178,7 +178,7 @@ impl Pool {
     ) -> (Vec<ChildId>, Vec<ChildId>) {
         self.iter()
             .filter(|child| child.state != State::Retiring)
-            .filter(|child| child.is_overdue(child.patience(timeout), now, gaps))
+            .filter(|child| child.is_overdue(child.silence_limit(timeout), now, gaps))
             .map(|child| child.id)
             .partition(|&id| self.get(id).is_some_and(|child| child.state != State::Busy))
     }
@@ -190,7 +190,7 @@ impl Pool {
     pub(crate) fn adopt(&mut self, children: Vec<(Child, Box<Contact>)>, serial: u32) {
         let records = children.into_iter().map(|(child, contact)| {
             let contact = Some(contact);
-            (child.id.slot(), Record { child, contact })
+            (child.id.slot(), ChildRecord { child, contact })
         });
         self.records = records.collect();
         self.serial = serial;

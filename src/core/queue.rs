@@ -4,7 +4,7 @@
 use crate::core::{
     child::{ChildId, Signal},
     error::Error,
-    states::{Posted, Watch, WatchId},
+    states::{PostedState, Watch, WatchId},
 };
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ pub(crate) enum PrintTo {
 /// An effect, performed by the loop when the hook that asked for it has returned.
 #[derive(Debug)]
 pub(crate) enum Task {
-    Posted(Posted),
+    Posted(PostedState),
     Fork,
     Signal {
         child: ChildId,
@@ -44,12 +44,12 @@ pub(crate) enum Task {
 
 impl Task {
     fn is_forkoff(&self) -> bool {
-        matches!(self, Self::Posted(Posted::Forkoff))
+        matches!(self, Self::Posted(PostedState::Forkoff))
     }
 
     /// Whether this task leads to a fork, and counts as one in plans.
     fn is_fork(&self) -> bool {
-        matches!(self, Self::Fork | Self::Posted(Posted::ServerFork))
+        matches!(self, Self::Fork | Self::Posted(PostedState::ServerFork))
     }
 }
 
@@ -102,7 +102,7 @@ impl Queue {
     }
 
     /// Whether `posted` waits in the queue already.
-    pub(crate) fn has(&self, posted: &Posted) -> bool {
+    pub(crate) fn has(&self, posted: &PostedState) -> bool {
         self.tasks
             .iter()
             .any(|task| matches!(task, Task::Posted(queued) if queued == posted))
@@ -116,10 +116,10 @@ mod tests {
     #[test]
     fn forks_and_forkoffs_are_counted_as_they_come_and_go() {
         let mut queue = Queue::default();
-        queue.push(Task::Posted(Posted::Forkoff));
+        queue.push(Task::Posted(PostedState::Forkoff));
         queue.push(Task::Fork);
-        queue.push(Task::Posted(Posted::ServerFork));
-        queue.push(Task::Posted(Posted::Shutdown));
+        queue.push(Task::Posted(PostedState::ServerFork));
+        queue.push(Task::Posted(PostedState::Shutdown));
         assert_eq!((queue.forks(), queue.has_forkoff()), (2, true));
         assert!(queue.pop().is_some());
         assert_eq!((queue.forks(), queue.has_forkoff()), (2, false));

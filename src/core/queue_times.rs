@@ -49,7 +49,7 @@ impl QueueTimes {
         self.0.iter().all(|&word| word == 0)
     }
 
-    /// Adds the numbers of a child, unless it has written nonsense.
+    /// Adds the numbers of a child, unless its numbers are impossible.
     pub(crate) fn add(&mut self, childs: &Self) {
         if childs.is_believable() {
             for (sum, more) in self.0.iter_mut().zip(childs.0) {

@@ -15,15 +15,15 @@ const KINDS: usize = 64;
 
 /// When a message of a kind was logged last, how many were left out since, and the last of them.
 #[derive(Debug)]
-struct Said {
+struct LastLogged {
     at: Time,
-    unsaid: u64,
+    left_out: u64,
     last: String,
 }
 
 /// The messages of a kind that were left out.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Unsaid<K> {
+pub(crate) struct LeftOut<K> {
     /// `None` for all kinds that were too many to be told apart.
     pub(crate) kind: Option<K>,
     pub(crate) count: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Unsaid<K> {
 
 /// The messages of the last ten seconds, by kind. The kind `None` is that of all further ones.
 #[derive(Debug)]
-pub(crate) struct Repeats<K>(BTreeMap<Option<K>, Said>);
+pub(crate) struct Repeats<K>(BTreeMap<Option<K>, LastLogged>);
 
 impl<K> Default for Repeats<K> {
     fn default() -> Self {
@@ -50,12 +50,12 @@ impl<K: Clone + Ord> Repeats<K> {
         match self.0.entry(if known { kind } else { None }) {
             Entry::Occupied(mut said) => {
                 let said = said.get_mut();
-                said.unsaid += 1;
+                said.left_out += 1;
                 said.last = text.to_string();
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(Said::first(now));
+                place.insert(LastLogged::first(now));
                 true
             }
         }
@@ -64,31 +64,31 @@ impl<K: Clone + Ord> Repeats<K> {
     /// The kinds of which messages were left out, when their time is over. Each is to be logged now,
     /// which counts as a message.
     #[must_use]
-    pub(crate) fn take_due(&mut self, now: Time) -> Vec<Unsaid<K>> {
+    pub(crate) fn take_due(&mut self, now: Time) -> Vec<LeftOut<K>> {
         self.0
-            .retain(|_, said| said.unsaid > 0 || now < said.at + EVERY);
+            .retain(|_, said| said.left_out > 0 || now < said.at + EVERY);
         let due = self.0.iter_mut();
         let due = due.filter(|(_, said)| said.at + EVERY <= now);
         due.map(|(kind, said)| {
-            let said = mem::replace(said, Said::first(now));
-            let (kind, count, last) = (kind.clone(), said.unsaid, said.last);
-            Unsaid { kind, count, last }
+            let said = mem::replace(said, LastLogged::first(now));
+            let (kind, count, last) = (kind.clone(), said.left_out, said.last);
+            LeftOut { kind, count, last }
         })
         .collect()
     }
 
     /// When something is due, if nothing else happens.
     pub(crate) fn next(&self) -> Option<Time> {
-        let unsaid = self.0.values().filter(|said| said.unsaid > 0);
-        unsaid.map(|said| said.at + EVERY).min()
+        let left_out = self.0.values().filter(|said| said.left_out > 0);
+        left_out.map(|said| said.at + EVERY).min()
     }
 }
 
-impl Said {
+impl LastLogged {
     const fn first(at: Time) -> Self {
         Self {
             at,
-            unsaid: 0,
+            left_out: 0,
             last: String::new(),
         }
     }
@@ -102,8 +102,8 @@ mod tests {
         Time::at(Duration::from_secs(seconds))
     }
 
-    fn unsaid<K>(kind: K, count: u64, last: &str) -> Unsaid<K> {
-        Unsaid {
+    fn left_out<K>(kind: K, count: u64, last: &str) -> LeftOut<K> {
+        LeftOut {
             kind: Some(kind),
             count,
             last: last.to_owned(),
@@ -123,11 +123,11 @@ mod tests {
         assert!(!note(&mut repeats, 'a', 4));
         assert_eq!(repeats.next(), Some(at(11)));
         assert_eq!(repeats.take_due(at(10)), []);
-        assert_eq!(repeats.take_due(at(11)), [unsaid('a', 2, "a at 4")]);
+        assert_eq!(repeats.take_due(at(11)), [left_out('a', 2, "a at 4")]);
         // The sum was a message of that kind.
         assert!(!note(&mut repeats, 'a', 12));
         assert_eq!(repeats.next(), Some(at(21)));
-        assert_eq!(repeats.take_due(at(21)), [unsaid('a', 1, "a at 12")]);
+        assert_eq!(repeats.take_due(at(21)), [left_out('a', 1, "a at 12")]);
         assert_eq!(repeats.take_due(at(31)), []);
         assert!(note(&mut repeats, 'a', 31) && note(&mut repeats, 'b', 31));
     }
@@ -140,7 +140,7 @@ mod tests {
             logged += usize::from(repeats.note(kind, format_args!("{kind}"), at(1)));
         }
         assert_eq!(logged, KINDS + 1);
-        let others = Unsaid {
+        let others = LeftOut {
             kind: None,
             count: 10_000 - KINDS as u64 - 1,
             last: "9999".to_owned(),
@@ -161,8 +161,8 @@ mod tests {
         };
         let mut sent = 0;
         for second in 0..1000_u64 {
-            for unsaid in repeats.take_due(at(second)) {
-                line(second, unsaid.count);
+            for left_out in repeats.take_due(at(second)) {
+                line(second, left_out.count);
             }
             for _ in 0..second * second % 7 {
                 sent += 1;
@@ -174,7 +174,7 @@ mod tests {
         let rest: u64 = repeats
             .take_due(at(2000))
             .iter()
-            .map(|unsaid| unsaid.count)
+            .map(|left_out| left_out.count)
             .sum();
         assert_eq!(told + rest, sent);
     }

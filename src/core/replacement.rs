@@ -1,6 +1,6 @@
-//! Who is replaced, by whom and when. Every child belongs to an epoch; a child of an older epoch, or
-//! one that is due because of a limit, is told to stop only when a successor is ready. Decides; forks
-//! and stops no child itself.
+//! Which children are replaced, and when. Every child belongs to an epoch; a child of an older
+//! epoch, or one that is due because of a limit, is told to stop only when a successor is ready.
+//! Decides; forks and stops no child itself.
 
 mod limits;
 mod memory;
@@ -13,7 +13,7 @@ pub(crate) use self::{
 };
 
 use crate::core::{
-    child::{ChildId, Reason, Role},
+    child::{ChildId, Reason, SuccessorRole},
     time::Time,
 };
 use std::{cmp::Reverse, collections::VecDeque, time::Duration};
@@ -40,9 +40,9 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Children at a limit go first, since the limit is a hard one soon; then the newest of the
-    /// old epochs, which a reload during a reload has begun in vain; then free children before busy
-    /// ones, then the oldest.
+    /// Children at a limit go first, since the limit is a hard one soon; then the newest of the old
+    /// epochs, that a reload during a reload has made useless; then free children before busy ones,
+    /// then the oldest.
     fn rank(&self) -> impl Ord + use<> {
         let reloaded = self.reason == Reason::Reloaded;
         let epoch = Reverse(self.epoch);
@@ -57,7 +57,7 @@ impl Candidate {
 
 /// The pool as a step of the replacement sees it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Outlook {
+pub(crate) struct PoolView {
     /// The children that are to be replaced and were not told to stop.
     pub(crate) candidates: Vec<Candidate>,
     /// The children that are not ready yet: successors, and others, one of which may have taken the
@@ -103,7 +103,7 @@ pub(crate) struct Reloaded {
 
 /// A reload that is under way.
 #[derive(Clone, Copy, Debug)]
-struct Reload {
+struct RunningReload {
     began: Time,
     replaced: u64,
     /// Successors that have failed in a row.
@@ -114,10 +114,10 @@ struct Reload {
 #[derive(Debug, Default)]
 pub(crate) struct Replacement {
     epoch: u32,
-    reload: Option<Reload>,
+    reload: Option<RunningReload>,
     /// Successors that have become ready and for which no child has been told to stop yet.
     ready: VecDeque<ChildId>,
-    /// Children that were told to stop before their successors were forked, for want of room.
+    /// Children that were told to stop before their successors were forked, for lack of room.
     gone_first: VecDeque<ChildId>,
     /// Forks that were asked for and not performed.
     asked: usize,
@@ -125,7 +125,7 @@ pub(crate) struct Replacement {
     #[cfg(feature = "holder")]
     paired: Vec<ChildId>,
     /// Replacements that hooks have not been told of.
-    untold: Vec<(ChildId, ChildId)>,
+    unreported: Vec<(ChildId, ChildId)>,
     /// Whether anything has happened that a step depends on.
     changed: bool,
 }
@@ -165,8 +165,8 @@ impl Replacement {
 
     /// Whether a child that went first waits for its successor, or hooks were not told of it yet.
     pub(crate) fn awaits(&self, id: ChildId) -> bool {
-        let untold = self.untold.iter().any(|(old, _)| *old == id);
-        untold || self.went_first(id)
+        let unreported = self.unreported.iter().any(|(old, _)| *old == id);
+        unreported || self.went_first(id)
     }
 
     /// Begins a new epoch, in which every living child is to be replaced.
@@ -182,7 +182,7 @@ impl Replacement {
     }
 
     fn begin(&mut self, now: Time) {
-        self.reload = Some(Reload {
+        self.reload = Some(RunningReload {
             began: now,
             replaced: 0,
             failures: 0,
@@ -227,20 +227,20 @@ impl Replacement {
     }
 
     /// What a child that was just forked is for, if a replacement has asked for it.
-    pub(crate) fn forked(&mut self) -> Option<Role> {
+    pub(crate) fn forked(&mut self) -> Option<SuccessorRole> {
         self.asked = self.asked.checked_sub(1)?;
         let refill = self.gone_first.pop_front();
-        Some(refill.map_or(Role::Successor, Role::Refill))
+        Some(refill.map_or(SuccessorRole::Successor, SuccessorRole::Refill))
     }
 
     /// Notes that a child of the present epoch has become ready.
-    pub(crate) fn started(&mut self, id: ChildId, role: Option<Role>) {
+    pub(crate) fn started(&mut self, id: ChildId, role: Option<SuccessorRole>) {
         if let Some(reload) = &mut self.reload {
             reload.failures = 0;
         }
         match role {
-            Some(Role::Successor) => self.ready.push_back(id),
-            Some(Role::Refill(old)) => self.untold.push((old, id)),
+            Some(SuccessorRole::Successor) => self.ready.push_back(id),
+            Some(SuccessorRole::Refill(old)) => self.unreported.push((old, id)),
             None => {}
         }
         self.changed = true;
@@ -294,11 +294,11 @@ impl Replacement {
     }
 
     /// What is to be done now.
-    pub(crate) fn step(&mut self, mut seen: Outlook) -> Moves {
+    pub(crate) fn step(&mut self, mut seen: PoolView) -> Moves {
         self.changed = false;
         self.asked = self.asked.min(seen.queued);
         let mut moves = Moves {
-            replaced: std::mem::take(&mut self.untold),
+            replaced: std::mem::take(&mut self.unreported),
             ..Moves::default()
         };
         self.forget_filled_places(&seen);
@@ -323,7 +323,7 @@ impl Replacement {
 
     /// Where there is no room, the place of a child that went first and has ended was taken by
     /// another child, unless a fork for it is in the queue.
-    fn forget_filled_places(&mut self, seen: &Outlook) {
+    fn forget_filled_places(&mut self, seen: &PoolView) {
         let mut queued = self.asked;
         self.gone_first.retain(|id| {
             let kept = seen.room > 0 || seen.retiring.contains(id) || queued > 0;
@@ -349,7 +349,7 @@ impl Replacement {
     }
 
     /// Forks successors for others. Where there is no room, children go first.
-    fn begin_others(&mut self, seen: &mut Outlook, moves: &mut Moves) {
+    fn begin_others(&mut self, seen: &mut PoolView, moves: &mut Moves) {
         let candidates = &mut seen.candidates;
         let is_slow = |id: &&ChildId| seen.slow.contains(id);
         let awaited = self.gone_first.len() - self.gone_first.iter().filter(is_slow).count();
@@ -369,7 +369,7 @@ impl Replacement {
     }
 
     /// Ends the reload, if no child of an older epoch is left and one of the present is ready.
-    fn end_reload(&mut self, seen: &Outlook, moves: &mut Moves) {
+    fn end_reload(&mut self, seen: &PoolView, moves: &mut Moves) {
         let reloaded = |reason| reason == Reason::Reloaded;
         if let Some(reload) = &mut self.reload {
             let stopped = moves.stop.iter().filter(|(_, reason)| reloaded(*reason));

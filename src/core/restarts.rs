@@ -14,7 +14,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 /// What comes after the end of a parent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Next {
+pub(crate) enum RestartDecision {
     /// The next parent, after this time.
     Start { after: Duration },
     /// No parent comes to work: the server ends.
@@ -35,17 +35,17 @@ impl Restarts {
     ///
     /// One that dies in its start would do so forever. One that dies later is worth another, since
     /// its children serve.
-    pub(crate) fn ended(&mut self, settled: bool, lived: Duration) -> Next {
+    pub(crate) fn ended(&mut self, settled: bool, lived: Duration) -> RestartDecision {
         if settled {
             self.failed = 0;
             self.quick = if lived < QUICK { self.quick + 1 } else { 0 };
             let after = delay(self.quick, UNDELAYED);
-            return Next::Start { after };
+            return RestartDecision::Start { after };
         }
         self.failed += 1;
         match self.failed {
-            STARTS.. => Next::GiveUp,
-            failed => Next::Start {
+            STARTS.. => RestartDecision::GiveUp,
+            failed => RestartDecision::Start {
                 after: delay(failed, 1),
             },
         }
@@ -66,8 +66,8 @@ fn delay(failures: u32, undelayed: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn start(milliseconds: u64) -> Next {
-        Next::Start {
+    fn start(milliseconds: u64) -> RestartDecision {
+        RestartDecision::Start {
             after: Duration::from_millis(milliseconds),
         }
     }
@@ -76,7 +76,13 @@ mod tests {
     fn a_parent_that_dies_in_its_start_is_tried_five_times() {
         let mut restarts = Restarts::default();
         let ends = [(); 5].map(|()| restarts.ended(false, Duration::from_secs(9)));
-        let expected = [start(0), start(100), start(200), start(400), Next::GiveUp];
+        let expected = [
+            start(0),
+            start(100),
+            start(200),
+            start(400),
+            RestartDecision::GiveUp,
+        ];
         assert_eq!(ends, expected);
     }
 
@@ -85,7 +91,10 @@ mod tests {
         let mut restarts = Restarts::default();
         for _ in 0..100 {
             for _ in 0..4 {
-                assert_ne!(restarts.ended(false, Duration::ZERO), Next::GiveUp);
+                assert_ne!(
+                    restarts.ended(false, Duration::ZERO),
+                    RestartDecision::GiveUp
+                );
             }
             assert_eq!(restarts.ended(true, QUICK), start(0));
         }
@@ -95,7 +104,7 @@ mod tests {
     #[test]
     fn quick_ends_in_a_row_are_delayed_by_a_second_at_the_most() {
         let mut restarts = Restarts::default();
-        let ends: Vec<Next> = (0..20)
+        let ends: Vec<RestartDecision> = (0..20)
             .map(|_| restarts.ended(true, Duration::from_millis(5)))
             .collect();
         assert_eq!(ends[..8], [start(0); 8]);

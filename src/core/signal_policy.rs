@@ -21,11 +21,11 @@ pub(crate) enum InParent {
 
 /// What a handled signal leads to, unless a subclass has it post a state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Lead {
+pub(crate) enum SignalEffect {
     /// A stop within `shutdown_timeout`; SIGKILL to the remaining children at the next one.
     Stop,
     /// A stop without a bound.
-    PatientStop,
+    UnboundedStop,
     /// The state `reload`.
     Reload,
     /// The state `reopen_logs`.
@@ -84,10 +84,10 @@ pub(crate) enum InHolder {
 
 /// The table's row of one signal.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
+pub(crate) struct SignalRow {
     pub(crate) signal: Signal,
     pub(crate) parent: InParent,
-    pub(crate) lead: Lead,
+    pub(crate) lead: SignalEffect,
     pub(crate) child: InChild,
     #[cfg_attr(
         not(feature = "holder"),
@@ -100,11 +100,11 @@ macro_rules! table {
     ($($signal:ident: $parent:ident, $lead:ident, $child:ident, $holder:ident;)*) => {
         /// Every signal that the parent acts on or that can post a state of a subclass. The others
         /// (SIGKILL, SIGSTOP, faults of the program) cannot.
-        pub(crate) const TABLE: [Row; [$(Signal::$signal),*].len()] = [$(
-            Row {
+        pub(crate) const TABLE: [SignalRow; [$(Signal::$signal),*].len()] = [$(
+            SignalRow {
                 signal: Signal::$signal,
                 parent: InParent::$parent,
-                lead: Lead::$lead,
+                lead: SignalEffect::$lead,
                 child: InChild::$child,
                 holder: InHolder::$holder,
             },
@@ -116,7 +116,7 @@ macro_rules! table {
 table! {
     Terminate:       Handled,    Stop,        Stop,             PassesOn;
     Interrupt:       Handled,    Stop,        Stop,             PassesOn;
-    Quit:            Handled,    PatientStop, StopIfHandled,    PassesOn;
+    Quit:            Handled,    UnboundedStop, StopIfHandled,    PassesOn;
     Hangup:          Handled,    Reload,      NothingIfHandled, PassesOn;
     User1:           Handled,    Reopen,      ReopenIfHandled,  PassesOn;
     User2:           Handled,    Upgrade,     NothingIfHandled, PassesOn;
@@ -131,14 +131,14 @@ table! {
 
 /// Which signals a server takes over, by its attributes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Takes {
+pub(crate) struct TakenSignals {
     pub(crate) handle_signals: bool,
     pub(crate) resize_signals: bool,
 }
 
-impl Takes {
+impl TakenSignals {
     /// What the parent does with the signal of `row`, unless a subclass handles it.
-    pub(crate) fn action(self, row: &Row) -> InParent {
+    pub(crate) fn action(self, row: &SignalRow) -> InParent {
         match row.parent {
             InParent::NotIgnored => InParent::NotIgnored,
             _ if !self.handle_signals => InParent::Left,
@@ -158,14 +158,14 @@ pub(crate) fn index(signal: Signal) -> Option<usize> {
 pub(crate) type Arrived = [u64; TABLE.len()];
 
 /// The states that signals post, as a subclass has registered them.
-pub(crate) type Leads = BTreeMap<Signal, String>;
+pub(crate) type SignalStates = BTreeMap<Signal, String>;
 
 /// What the signals of a turn ask for.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Demands {
     /// How often a stop was asked for, within `shutdown_timeout` and without a bound.
     pub(crate) stops: u64,
-    pub(crate) patient_stops: u64,
+    pub(crate) unbounded_stops: u64,
     /// Whether a reload was asked for.
     pub(crate) reload: bool,
     /// Whether the logs are to be reopened.
@@ -185,7 +185,7 @@ pub(crate) struct Demands {
 ///
 /// A signal that posts a state of a subclass asks for nothing else, except that SIGCHLD still leads
 /// to a check for children that have ended.
-pub(crate) fn demands(arrived: &Arrived, leads: &Leads) -> Demands {
+pub(crate) fn demands(arrived: &Arrived, leads: &SignalStates) -> Demands {
     let come = || TABLE.iter().zip(arrived).filter(|(_, count)| **count > 0);
     let count = |lead| -> u64 {
         let untaken = come().filter(|(row, _)| !leads.contains_key(&row.signal));
@@ -193,14 +193,14 @@ pub(crate) fn demands(arrived: &Arrived, leads: &Leads) -> Demands {
         of_it.map(|(_, count)| count).sum()
     };
     Demands {
-        stops: count(Lead::Stop),
-        patient_stops: count(Lead::PatientStop),
-        reload: count(Lead::Reload) > 0,
-        reopen: count(Lead::Reopen) > 0,
-        upgrade: count(Lead::Upgrade) > 0,
-        raise: count(Lead::Raise),
-        lower: count(Lead::Lower),
-        deaths: come().any(|(row, _)| row.lead == Lead::Deaths),
+        stops: count(SignalEffect::Stop),
+        unbounded_stops: count(SignalEffect::UnboundedStop),
+        reload: count(SignalEffect::Reload) > 0,
+        reopen: count(SignalEffect::Reopen) > 0,
+        upgrade: count(SignalEffect::Upgrade) > 0,
+        raise: count(SignalEffect::Raise),
+        lower: count(SignalEffect::Lower),
+        deaths: come().any(|(row, _)| row.lead == SignalEffect::Deaths),
         states: come()
             .filter_map(|(row, _)| leads.get(&row.signal).cloned())
             .collect(),

@@ -9,5 +9,5 @@ mod world;
 
 pub(crate) use self::{
     random::Random,
-    world::{Began, Simulated, World},
+    world::{ShutdownBegan, Simulated, World},
 };

@@ -13,19 +13,22 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// When the last warning was, and how many were left out since.
 #[derive(Debug, Default)]
 pub(crate) struct SlowHooks {
-    said: Option<Time>,
-    unsaid: u64,
+    last_logged: Option<Time>,
+    left_out: u64,
 }
 
 impl SlowHooks {
     /// Notes a slow hook. If a warning is due now, returns how many were left out before it.
     pub(crate) fn note(&mut self, now: Time) -> Option<u64> {
-        if self.said.is_some_and(|said| now.since(said) < SAY_EVERY) {
-            self.unsaid += 1;
+        if self
+            .last_logged
+            .is_some_and(|last_logged| now.since(last_logged) < SAY_EVERY)
+        {
+            self.left_out += 1;
             return None;
         }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
+        self.last_logged = Some(now);
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 

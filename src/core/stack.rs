@@ -125,7 +125,7 @@ pub(crate) fn innermost(stack: &[Frame]) -> Option<&Frame> {
 
 /// What the parent has asked of one child that is over its time, and got.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Request {
+pub(crate) struct StackRequest {
     /// It was asked at all. What it answers to a look before that is not where it was stuck.
     asked: bool,
     /// Until when an answer is waited for; `None` if none is expected.
@@ -135,7 +135,7 @@ pub(crate) struct Request {
     frames: Vec<Frame>,
 }
 
-impl Request {
+impl StackRequest {
     /// Asks at `now`, unless an answer has come or is expected. True if the child is to be asked.
     pub(crate) fn ask(&mut self, now: Time) -> bool {
         let asks = self.frames.is_empty() && self.until.is_none();

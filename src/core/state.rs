@@ -19,17 +19,17 @@ mod tests;
 #[cfg(feature = "holder")]
 pub(crate) use self::codes::Coded;
 pub(crate) use self::{
-    encoding::List,
+    encoding::EncodedList,
     frame::BadState,
     records::{
-        BeforeReload, BoardState, ChildState, ClientState, Descriptor, EndState, Ledger, Orders,
-        PipeState, PoolState, Program, RetirementState, Role, SeenState, UsageState,
+        BeforeReload, BoardState, ChildState, ClientState, Descriptor, EndState, FdRole, Ledger,
+        Orders, PipeState, PoolState, Program, RetirementState, SeenState, UsageState,
     },
 };
 
 use self::{
-    encoding::Why,
-    frame::{Frame, Tag},
+    encoding::DecodeError,
+    frame::{StateWriter, Tag},
 };
 use std::collections::BTreeSet;
 
@@ -62,7 +62,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// The state as bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut frame = Frame::new();
+        let mut frame = StateWriter::new();
         frame.record(Tag::PROGRAM, &self.program);
         frame.record(Tag::POOL, &self.pool);
         for board in &self.boards {
@@ -103,7 +103,7 @@ impl Snapshot {
             let record = record?;
             let found = needed.iter_mut().find(|(tag, _)| *tag == record.tag);
             if found.is_some_and(|(_, found)| std::mem::replace(found, true)) {
-                return Err(record.bad(Why::Twice));
+                return Err(record.bad(DecodeError::Twice));
             }
             match record.tag {
                 Tag::PROGRAM => snapshot.program = record.read()?,
@@ -141,7 +141,7 @@ impl Snapshot {
     /// The bytes of records, with a header that is right for them.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn framed(records: &[u8]) -> Vec<u8> {
-        Frame::of(records).finish()
+        StateWriter::of(records).finish()
     }
 
     /// Refuses children that contradict each other: two of one slot, of one serial or of one pid.
@@ -173,7 +173,7 @@ impl Snapshot {
     }
 
     /// The descriptor with this role; the first one of several.
-    pub(crate) fn descriptor(&self, role: Role) -> Option<&Descriptor> {
+    pub(crate) fn descriptor(&self, role: FdRole) -> Option<&Descriptor> {
         self.with_role(role).next()
     }
 
@@ -206,7 +206,7 @@ impl Snapshot {
     }
 
     /// The descriptors with this role.
-    pub(crate) fn with_role(&self, role: Role) -> impl Iterator<Item = &Descriptor> {
+    pub(crate) fn with_role(&self, role: FdRole) -> impl Iterator<Item = &Descriptor> {
         self.descriptors
             .iter()
             .filter(move |descriptor| descriptor.role == role)

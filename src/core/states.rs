@@ -1,7 +1,7 @@
 //! The states that can be posted: the documented ones and those that a subclass registers in
 //! `create_states`. Knows names; calls no hook.
 
-use crate::core::{child::Signal, signal_policy::Leads};
+use crate::core::{child::Signal, signal_policy::SignalStates};
 use std::{any::Any, collections::BTreeSet};
 
 /// The documented states, in the order of the original's documentation.
@@ -26,7 +26,7 @@ const UPGRADE: &str = "upgrade";
 
 /// A state that was posted, by the loop itself or by a hook.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Posted {
+pub(crate) enum PostedState {
     Forkoff,
     ServerFork,
     ServerTimeoutCheck,
@@ -41,7 +41,7 @@ pub(crate) enum Posted {
 /// What a posted name leads to.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Resolved {
-    Posted(Posted),
+    Posted(PostedState),
     /// A documented state that cannot be posted: the loop calls it with arguments.
     NeedsArguments,
     Unknown,
@@ -59,7 +59,7 @@ impl WatchId {
 
 /// What a descriptor is watched for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Readiness {
+pub(crate) enum WatchInterest {
     Read,
     Write,
 }
@@ -70,7 +70,7 @@ pub(crate) struct Watch {
     pub(crate) id: WatchId,
     /// The descriptor, opaque here; the modules above pass it to the system.
     pub(crate) descriptor: Box<dyn Any>,
-    pub(crate) readiness: Readiness,
+    pub(crate) readiness: WatchInterest,
     pub(crate) state: String,
 }
 
@@ -80,7 +80,7 @@ pub struct States {
     names: BTreeSet<String>,
     watches: Vec<Watch>,
     last_watch: u64,
-    leads: Leads,
+    leads: SignalStates,
 }
 
 impl States {
@@ -117,7 +117,7 @@ impl States {
     }
 
     /// The signals that post states.
-    pub(crate) fn leads(&self) -> &Leads {
+    pub(crate) fn leads(&self) -> &SignalStates {
         &self.leads
     }
 
@@ -125,7 +125,7 @@ impl States {
     pub(crate) fn select(
         &mut self,
         descriptor: Box<dyn Any>,
-        readiness: Readiness,
+        readiness: WatchInterest,
         state: &str,
     ) -> WatchId {
         self.add(state);
@@ -146,16 +146,16 @@ impl States {
 
     pub(crate) fn resolve(&self, state: &str) -> Resolved {
         Resolved::Posted(match state {
-            "forkoff" => Posted::Forkoff,
-            "server_fork" => Posted::ServerFork,
-            "server_timeout_check" => Posted::ServerTimeoutCheck,
-            "shutdown" => Posted::Shutdown,
-            "reopen_logs" => Posted::ReopenLogs,
+            "forkoff" => PostedState::Forkoff,
+            "server_fork" => PostedState::ServerFork,
+            "server_timeout_check" => PostedState::ServerTimeoutCheck,
+            "shutdown" => PostedState::Shutdown,
+            "reopen_logs" => PostedState::ReopenLogs,
             own if self.contains(own) && !DOCUMENTED_STATES.contains(&own) => {
-                Posted::State(own.to_owned())
+                PostedState::State(own.to_owned())
             }
-            RELOAD => Posted::Reload,
-            UPGRADE => Posted::Upgrade,
+            RELOAD => PostedState::Reload,
+            UPGRADE => PostedState::Upgrade,
             documented if DOCUMENTED_STATES.contains(&documented) => {
                 return Resolved::NeedsArguments;
             }

@@ -4,13 +4,13 @@
 use crate::core::time::Time;
 use std::{fmt, time::Duration};
 
-/// What the signals of a turn make of the stop. A later value includes the earlier ones, but for the
-/// delay, which is skipped.
+/// What the signals of a turn make of the stop. A later value includes the earlier ones, except for
+/// the delay, which is skipped.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Wish {
+pub(crate) enum StopEffect {
     #[default]
     Nothing,
-    /// The stop begins after the delay; all goes on until then.
+    /// The stop begins after the delay; the server goes on unchanged until then.
     Announce,
     /// The stop begins.
     Shutdown,
@@ -22,11 +22,11 @@ pub(crate) enum Wish {
 
 /// The signals of a turn that ask for a stop. Their order is not known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Asks {
+pub(crate) struct StopSignals {
     /// How many SIGINT and SIGTERM.
     pub(crate) stops: u64,
     /// How many SIGQUIT. They count as the earlier ones.
-    pub(crate) patient_stops: u64,
+    pub(crate) unbounded_stops: u64,
 }
 
 /// How a stop is done that does not come from a signal.
@@ -35,7 +35,7 @@ pub(crate) enum Manner {
     /// As for SIGTERM.
     Bounded,
     /// As for SIGQUIT.
-    Patient,
+    Unbounded,
     /// By SIGKILL, without a delay.
     Now,
 }
@@ -56,21 +56,21 @@ pub(crate) struct Stop {
     /// When an announced stop begins.
     begins_at: Option<Time>,
     /// Whether it has no bound: nothing but SIGQUIT has asked for it.
-    is_patient: bool,
+    is_unbounded: bool,
     /// Whether SIGINT or SIGTERM has come: the next one kills.
     was_told: bool,
 }
 
 impl Stop {
     /// Takes the signals of a turn, and returns the most urgent of what follows.
-    pub(crate) fn hear(&mut self, asks: Asks, mut moment: Moment) -> Wish {
-        let patient = std::iter::repeat_n(true, at_most_a_few(asks.patient_stops));
-        let bounded = std::iter::repeat_n(false, at_most_a_few(asks.stops));
-        let mut most_urgent = Wish::Nothing;
-        for is_patient in patient.chain(bounded) {
-            let wish = self.hear_one(is_patient, moment);
-            moment.is_shutdown |= wish >= Wish::Shutdown;
-            most_urgent = most_urgent.max(wish);
+    pub(crate) fn take(&mut self, signals: StopSignals, mut moment: Moment) -> StopEffect {
+        let unbounded = std::iter::repeat_n(true, at_most_a_few(signals.unbounded_stops));
+        let bounded = std::iter::repeat_n(false, at_most_a_few(signals.stops));
+        let mut most_urgent = StopEffect::Nothing;
+        for is_unbounded in unbounded.chain(bounded) {
+            let effect = self.take_one(is_unbounded, moment);
+            moment.is_shutdown |= effect >= StopEffect::Shutdown;
+            most_urgent = most_urgent.max(effect);
         }
         most_urgent
     }
@@ -79,49 +79,49 @@ impl Stop {
     ///
     /// One that is asked for again changes nothing, except that it can be given a bound, and can
     /// become one by SIGKILL. The next SIGTERM counts as the first.
-    pub(crate) fn ask(&mut self, manner: Manner, moment: Moment) -> Wish {
-        let is_patient = manner == Manner::Patient;
+    pub(crate) fn ask(&mut self, manner: Manner, moment: Moment) -> StopEffect {
+        let is_unbounded = manner == Manner::Unbounded;
         match (manner, self.begins_at) {
-            (Manner::Now, _) => Wish::Kill,
+            (Manner::Now, _) => StopEffect::Kill,
             (_, Some(_)) if !moment.is_shutdown => {
-                self.is_patient &= is_patient;
-                Wish::Nothing
+                self.is_unbounded &= is_unbounded;
+                StopEffect::Nothing
             }
             _ => {
                 let told_before = std::mem::take(&mut self.was_told);
-                let wish = self.hear_one(is_patient, moment);
+                let effect = self.take_one(is_unbounded, moment);
                 self.was_told = told_before;
-                wish
+                effect
             }
         }
     }
 
-    fn hear_one(&mut self, is_patient: bool, moment: Moment) -> Wish {
+    fn take_one(&mut self, is_unbounded: bool, moment: Moment) -> StopEffect {
         let told_before = self.was_told;
-        self.was_told |= !is_patient;
+        self.was_told |= !is_unbounded;
         match (moment.is_shutdown, self.begins_at) {
-            (true, _) if is_patient => Wish::Nothing,
-            (true, _) if told_before => Wish::Kill,
-            (true, _) => match std::mem::take(&mut self.is_patient) {
-                true => Wish::Bound,
-                false => Wish::Nothing,
+            (true, _) if is_unbounded => StopEffect::Nothing,
+            (true, _) if told_before => StopEffect::Kill,
+            (true, _) => match std::mem::take(&mut self.is_unbounded) {
+                true => StopEffect::Bound,
+                false => StopEffect::Nothing,
             },
-            (false, Some(_)) => self.begin(is_patient && self.is_patient),
-            (false, None) if moment.delay.is_zero() => self.begin(is_patient),
-            (false, None) => self.announce(is_patient, moment.now + moment.delay),
+            (false, Some(_)) => self.begin(is_unbounded && self.is_unbounded),
+            (false, None) if moment.delay.is_zero() => self.begin(is_unbounded),
+            (false, None) => self.announce(is_unbounded, moment.now + moment.delay),
         }
     }
 
-    fn announce(&mut self, is_patient: bool, begins_at: Time) -> Wish {
-        self.is_patient = is_patient;
+    fn announce(&mut self, is_unbounded: bool, begins_at: Time) -> StopEffect {
+        self.is_unbounded = is_unbounded;
         self.begins_at = Some(begins_at);
-        Wish::Announce
+        StopEffect::Announce
     }
 
-    fn begin(&mut self, is_patient: bool) -> Wish {
-        self.is_patient = is_patient;
+    fn begin(&mut self, is_unbounded: bool) -> StopEffect {
+        self.is_unbounded = is_unbounded;
         self.begins_at = None;
-        Wish::Shutdown
+        StopEffect::Shutdown
     }
 
     /// When an announced stop begins.
@@ -143,7 +143,7 @@ impl Stop {
     /// Goes on with a stop that the parent before has announced or begun.
     #[cfg(feature = "holder")]
     pub(crate) fn go_on(&mut self, terms: StopTerms) {
-        self.is_patient = terms.is_patient;
+        self.is_unbounded = terms.is_unbounded;
         self.was_told = terms.was_told;
     }
 
@@ -151,14 +151,14 @@ impl Stop {
     #[cfg(feature = "holder")]
     pub(crate) fn terms(&self) -> StopTerms {
         StopTerms {
-            is_patient: self.is_patient,
+            is_unbounded: self.is_unbounded,
             was_told: self.was_told,
         }
     }
 
     /// Whether the children have all the time that they need.
-    pub(crate) fn is_patient(&self) -> bool {
-        self.is_patient
+    pub(crate) fn is_unbounded(&self) -> bool {
+        self.is_unbounded
     }
 }
 
@@ -195,7 +195,7 @@ fn at_most_a_few(signals: u64) -> usize {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct StopTerms {
     /// Whether it has no bound.
-    pub(crate) is_patient: bool,
+    pub(crate) is_unbounded: bool,
     /// Whether SIGINT or SIGTERM has come.
     pub(crate) was_told: bool,
 }
@@ -206,20 +206,20 @@ impl StopTerms {
     const TOLD: u64 = 1 << 3;
 
     pub(crate) fn manner(self) -> Manner {
-        match self.is_patient {
-            true => Manner::Patient,
+        match self.is_unbounded {
+            true => Manner::Unbounded,
             false => Manner::Bounded,
         }
     }
 
     fn bits(self) -> u64 {
         let bit = |is_set, bit| if is_set { bit } else { 0 };
-        bit(self.is_patient, Self::PATIENT) | bit(self.was_told, Self::TOLD)
+        bit(self.is_unbounded, Self::PATIENT) | bit(self.was_told, Self::TOLD)
     }
 
     fn of_bits(bits: u64) -> Self {
         Self {
-            is_patient: bits & Self::PATIENT != 0,
+            is_unbounded: bits & Self::PATIENT != 0,
             was_told: bits & Self::TOLD != 0,
         }
     }

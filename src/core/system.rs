@@ -10,12 +10,12 @@ mod readiness;
 #[cfg(feature = "holder")]
 pub(crate) use self::note::PoolJournal;
 pub(crate) use self::{
-    process::{Found, Pipe, Process, ProcessState, Reaped, ToGroup},
-    readiness::{Ready, Source, Told, Wait},
+    process::{ChildPipe, PipeRead, Process, ProcessState, Reaped, ToGroup},
+    readiness::{ChildToken, EventSource, Ready, Wait},
 };
 
 use super::{
-    board::{Notes, SharedView},
+    board::{SharedView, SlotNotes},
     child::{ChildId, Signal},
     comm::Interval,
     error::{Error, Operation},
@@ -26,13 +26,13 @@ use super::{
     states::{Watch, WatchId},
     time::Time,
     upgrade::Trial,
-    wire::Entry,
+    wire::BoardEntry,
 };
 use std::{any::Any, io, path::Path, time::Duration};
 
 /// A client of the control socket that has just connected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Caller {
+pub(crate) struct NewClient {
     /// Its number, which no other client of the server has or had.
     pub(crate) client: u64,
     /// Its process, 0 if that is not visible from here.
@@ -45,7 +45,7 @@ pub(crate) struct Caller {
 
 /// The result of one read from a client of the control socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Heard {
+pub(crate) enum ClientRead {
     Bytes(usize),
     Nothing,
     /// It sends no more, and may still read.
@@ -91,7 +91,7 @@ pub(crate) enum Forked<P, N> {
 /// Everything that the loop asks of the operating system. Only `wait` blocks.
 pub(crate) trait System {
     /// What a fork returns in the child.
-    type Newborn;
+    type NewChild;
     /// What a fork returns in the parent.
     type Process: Process + 'static;
 
@@ -116,7 +116,7 @@ pub(crate) trait System {
 
     /// Fails if the process has more than one thread.
     fn check_threads(&self) -> Result<(), Error>;
-    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<Self::Process, Self::Newborn>, Error>;
+    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<Self::Process, Self::NewChild>, Error>;
     /// Whether a fork that failed with this error may succeed later.
     fn is_passing(&self, error: &io::Error) -> bool;
     /// The pid of a child process that has ended and was not reaped, whether the server or the
@@ -132,15 +132,15 @@ pub(crate) trait System {
 
     /// Prepares the slot on the board of the child that is forked next. False if it has none.
     fn open_slot(&mut self, child: ChildId) -> bool;
-    /// Clears the slot of a child that has ended; what it has counted is kept. True if looks at the board
-    /// are to be taken anew: it was the last child on the board of an earlier program.
+    /// Clears the slot of a child that has ended; what it has counted is kept. True if looks at the
+    /// board are to be taken again: it was the last child on the board of an earlier program.
     fn close_slot(&mut self, slot: usize) -> bool;
     /// The entry of a child on the board.
-    fn noted(&self, slot: usize) -> Entry;
+    fn noted(&self, slot: usize) -> BoardEntry;
     /// A look at the board.
     fn view(&self) -> SharedView;
     /// What a child has noted on the board. Its values are in range, and may still be wrong.
-    fn notes(&self, slot: usize) -> Notes;
+    fn notes(&self, slot: usize) -> SlotNotes;
     /// Asks the children, through the board, for ACKs at this interval.
     fn ask_interval(&mut self, interval: Interval);
     /// The interval of ACKs that a child has noted on the board, if any.
@@ -169,12 +169,12 @@ pub(crate) trait System {
     fn watched_state(&self, number: u64) -> Option<&str>;
 
     /// Takes the next client of the control socket, if there is one.
-    fn accept_control(&mut self) -> io::Result<Option<Caller>> {
+    fn accept_control(&mut self) -> io::Result<Option<NewClient>> {
         Ok(None)
     }
     /// Reads once from a client of the control socket, without blocking.
-    fn read_control(&mut self, _client: u64, _buffer: &mut [u8]) -> Heard {
-        Heard::Gone
+    fn read_control(&mut self, _client: u64, _buffer: &mut [u8]) -> ClientRead {
+        ClientRead::Gone
     }
     /// Writes to a client of the control socket, without blocking. Returns how many bytes it took.
     fn write_control(&mut self, _client: u64, _bytes: &[u8]) -> io::Result<usize> {
@@ -243,9 +243,9 @@ pub(crate) trait System {
     /// Notes a connection on which the outcome of an upgrade is told.
     fn add_asker(&mut self, _: Box<dyn Any>) {}
     /// Tells the outcome of an upgrade that does not begin to the client that has asked for it.
-    fn tell_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
+    fn answer_asker(&mut self, _: Box<dyn Any>, _outcome: &str) {}
     /// Tells all that wait for the outcome of an upgrade.
-    fn tell_askers(&mut self, _outcome: &str) {}
+    fn answer_askers(&mut self, _outcome: &str) {}
 
     /// Where to note what a parent after this one is to know, if there is a process that starts another
     /// when this one is gone.

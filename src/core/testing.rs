@@ -5,7 +5,7 @@ use crate::core::{
     child::{Child, ChildId, Reason, Signal, State, WaitStatus},
     monitor::Monitor,
     queue::{PrintTo, Task},
-    states::{DOCUMENTED_STATES, Posted, States},
+    states::{DOCUMENTED_STATES, PostedState, States},
     time::Time,
 };
 use std::{cell::RefCell, sync::Once, time::Duration};
@@ -55,7 +55,7 @@ pub(crate) fn child(monitor: &mut Monitor, state: State) -> ChildId {
     let pid = 1001 + u32::try_from(monitor.report.forks).unwrap();
     let id = monitor.forked(pid, None);
     if state != State::Starting {
-        monitor.heard(id);
+        monitor.note_word_heard(id);
     }
     match state {
         State::Starting | State::Free => {}
@@ -78,7 +78,7 @@ pub(crate) fn state(monitor: &Monitor, id: ChildId) -> State {
 
 /// A task in a form that can be compared.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum PlainTask {
     Forkoff,
     ServerFork,
     TimeoutCheck,
@@ -101,50 +101,50 @@ pub(crate) enum Asked {
 }
 
 /// Takes all tasks out of the queue.
-pub(crate) fn asked(monitor: &mut Monitor) -> Vec<Asked> {
+pub(crate) fn asked(monitor: &mut Monitor) -> Vec<PlainTask> {
     std::iter::from_fn(|| monitor.queue.pop())
         .map(|task| match task {
-            Task::Posted(Posted::Forkoff) => Asked::Forkoff,
-            Task::Posted(Posted::ServerFork) => Asked::ServerFork,
-            Task::Posted(Posted::ServerTimeoutCheck) => Asked::TimeoutCheck,
-            Task::Posted(Posted::Shutdown) => Asked::Shutdown,
-            Task::Posted(Posted::ReopenLogs) => Asked::ReopenLogs,
-            Task::Posted(Posted::Reload) => Asked::Reload,
-            Task::Posted(Posted::Upgrade) => Asked::Upgrade,
-            Task::Posted(Posted::State(state)) => Asked::State(state),
-            Task::ReloadFailed(error) => Asked::ReloadFailed(error.to_string()),
-            Task::Fork => Asked::Fork,
-            Task::Signal { child, signal } => Asked::Signal(child, signal),
+            Task::Posted(PostedState::Forkoff) => PlainTask::Forkoff,
+            Task::Posted(PostedState::ServerFork) => PlainTask::ServerFork,
+            Task::Posted(PostedState::ServerTimeoutCheck) => PlainTask::TimeoutCheck,
+            Task::Posted(PostedState::Shutdown) => PlainTask::Shutdown,
+            Task::Posted(PostedState::ReopenLogs) => PlainTask::ReopenLogs,
+            Task::Posted(PostedState::Reload) => PlainTask::Reload,
+            Task::Posted(PostedState::Upgrade) => PlainTask::Upgrade,
+            Task::Posted(PostedState::State(state)) => PlainTask::State(state),
+            Task::ReloadFailed(error) => PlainTask::ReloadFailed(error.to_string()),
+            Task::Fork => PlainTask::Fork,
+            Task::Signal { child, signal } => PlainTask::Signal(child, signal),
             Task::Print { to, bytes } => {
                 let text = String::from_utf8(bytes).unwrap();
                 match to {
-                    PrintTo::Stdout => Asked::Stdout(text),
-                    PrintTo::Stderr => Asked::Stderr(text),
+                    PrintTo::Stdout => PlainTask::Stdout(text),
+                    PrintTo::Stderr => PlainTask::Stderr(text),
                 }
             }
-            Task::ReopenChildren => Asked::ReopenChildren,
-            Task::Lead(signal) => Asked::Lead(signal),
-            Task::Watch(watch) => Asked::Watch(watch.state),
-            Task::Unwatch(_) => Asked::Unwatch,
-            Task::AskStack(child) => Asked::Stack(child),
-            Task::LookAtStack(child) => Asked::Look(child),
+            Task::ReopenChildren => PlainTask::ReopenChildren,
+            Task::Lead(signal) => PlainTask::Lead(signal),
+            Task::Watch(watch) => PlainTask::Watch(watch.state),
+            Task::Unwatch(_) => PlainTask::Unwatch,
+            Task::AskStack(child) => PlainTask::Stack(child),
+            Task::LookAtStack(child) => PlainTask::Look(child),
         })
         .collect()
 }
 
 /// The tasks that are due at `ms`.
-pub(crate) fn due_at(monitor: &mut Monitor, ms: u64) -> Vec<Asked> {
+pub(crate) fn due_at(monitor: &mut Monitor, ms: u64) -> Vec<PlainTask> {
     go_to(monitor, ms);
     monitor.fire_due();
     asked(monitor)
 }
 
-pub(crate) fn int(id: ChildId) -> Asked {
-    Asked::Signal(id, Signal::Interrupt)
+pub(crate) fn int(id: ChildId) -> PlainTask {
+    PlainTask::Signal(id, Signal::Interrupt)
 }
 
-pub(crate) fn kill(id: ChildId) -> Asked {
-    Asked::Signal(id, Signal::Kill)
+pub(crate) fn kill(id: ChildId) -> PlainTask {
+    PlainTask::Signal(id, Signal::Kill)
 }
 
 pub(crate) fn exit_code(code: i32) -> Option<WaitStatus> {

@@ -16,7 +16,7 @@ const DAY: u64 = 24 * 60 * 60;
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Doing {
+pub(crate) enum Activity {
     Starting,
     Free,
     /// It has had a connection in hand since this time, in seconds of Unix.
@@ -31,7 +31,7 @@ pub(crate) enum Doing {
     },
 }
 
-impl Doing {
+impl Activity {
     /// In a few letters.
     fn short(&self, f: &mut impl Write) -> fmt::Result {
         match self {
@@ -43,25 +43,25 @@ impl Doing {
     }
 }
 
-impl fmt::Display for Doing {
+impl fmt::Display for Activity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Starting => f.write_str("starting"),
             Self::Free => f.write_str("free"),
-            Self::Busy { peer: None, since } => write!(f, "busy since {}", Clock(since)),
+            Self::Busy { peer: None, since } => write!(f, "busy since {}", TimeOfDay(since)),
             Self::Busy {
                 peer: Some(peer),
                 since,
-            } => write!(f, "busy {peer} since {}", Clock(since)),
+            } => write!(f, "busy {peer} since {}", TimeOfDay(since)),
             Self::Parent { busy, children } => write!(f, "parent, {busy} busy of {children}"),
         }
     }
 }
 
 /// The time of the day in UTC: `12:03:07Z`.
-struct Clock(u64);
+struct TimeOfDay(u64);
 
-impl fmt::Display for Clock {
+impl fmt::Display for TimeOfDay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let second = self.0 % DAY;
         let (hour, minute) = (second / 3600, second / 60 % 60);
@@ -86,21 +86,21 @@ impl Title {
     }
 
     /// `name: busy 192.0.2.1 since 12:03:07Z`.
-    pub(crate) fn text(&self, doing: Doing) -> Text {
-        let mut text = Text::new();
+    pub(crate) fn text(&self, activity: Activity) -> TitleText {
+        let mut text = TitleText::new();
         // OK to ignore: a text takes what fits.
-        let _ = write!(text, "{}: {doing}", self.server);
+        let _ = write!(text, "{}: {activity}", self.server);
         text
     }
 
     /// The same in the 15 bytes that the kernel keeps of a thread's name: `name: busy`.
-    pub(crate) fn short(&self, doing: Doing) -> Text {
-        let mut state = Text::new();
-        let _ = doing.short(&mut state);
+    pub(crate) fn short(&self, activity: Activity) -> TitleText {
+        let mut state = TitleText::new();
+        let _ = activity.short(&mut state);
         let room = LONGEST_NAME.saturating_sub(state.length + 2);
-        let mut text = Text::new();
+        let mut text = TitleText::new();
         let _ = write!(text, "{}: ", beginning(&self.server, room));
-        let _ = doing.short(&mut text);
+        let _ = activity.short(&mut text);
         text
     }
 }
@@ -114,12 +114,12 @@ fn beginning(text: &str, bytes: usize) -> &str {
 
 /// A title: it is written at each connection, so it needs no allocation.
 #[derive(Clone, Copy)]
-pub(crate) struct Text {
+pub(crate) struct TitleText {
     bytes: [u8; LONGEST],
     length: usize,
 }
 
-impl Text {
+impl TitleText {
     fn new() -> Self {
         Self {
             bytes: [0; LONGEST],
@@ -133,7 +133,7 @@ impl Text {
 }
 
 /// Takes what fits.
-impl Write for Text {
+impl Write for TitleText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let fits = beginning(text, LONGEST - self.length).as_bytes();
         self.bytes[self.length..self.length + fits.len()].copy_from_slice(fits);
@@ -147,16 +147,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn long(server: &str, doing: Doing) -> String {
-        String::from_utf8(Title::new(server).text(doing).bytes().to_vec()).unwrap()
+    fn long(server: &str, activity: Activity) -> String {
+        String::from_utf8(Title::new(server).text(activity).bytes().to_vec()).unwrap()
     }
 
-    fn short(server: &str, doing: Doing) -> String {
-        String::from_utf8(Title::new(server).short(doing).bytes().to_vec()).unwrap()
+    fn short(server: &str, activity: Activity) -> String {
+        String::from_utf8(Title::new(server).short(activity).bytes().to_vec()).unwrap()
     }
 
-    fn busy(peer: &str, since: u64) -> Doing {
-        Doing::Busy {
+    fn busy(peer: &str, since: u64) -> Activity {
+        Activity::Busy {
             peer: peer.parse().ok(),
             since,
         }
@@ -165,13 +165,13 @@ mod tests {
     #[test]
     fn a_title_says_who_does_what_since_when() {
         let noon = 20_000 * DAY + 12 * 3600 + 3 * 60 + 7;
-        let parent = Doing::Parent {
+        let parent = Activity::Parent {
             busy: 3,
             children: 10,
         };
-        for (doing, expected, name) in [
-            (Doing::Starting, "web: starting", "web: new"),
-            (Doing::Free, "web: free", "web: free"),
+        for (activity, expected, name) in [
+            (Activity::Starting, "web: starting", "web: new"),
+            (Activity::Free, "web: free", "web: free"),
             (
                 busy("192.0.2.1", noon),
                 "web: busy 192.0.2.1 since 12:03:07Z",
@@ -185,8 +185,8 @@ mod tests {
             (busy("", 0), "web: busy since 00:00:00Z", "web: busy"),
             (parent, "web: parent, 3 busy of 10", "web: 3/10"),
         ] {
-            assert_eq!(long("web", doing), expected);
-            assert_eq!(short("web", doing), name);
+            assert_eq!(long("web", activity), expected);
+            assert_eq!(short("web", activity), name);
         }
     }
 
@@ -194,14 +194,14 @@ mod tests {
     fn a_long_name_leaves_room_for_what_the_process_does() {
         let name = "é".repeat(60);
         assert!(long(&name, busy("::1", 0)).ends_with(": busy ::1 since 00:00:00Z"));
-        assert_eq!(short(&name, Doing::Free), "éééé: free");
+        assert_eq!(short(&name, Activity::Free), "éééé: free");
         assert_eq!(short("images", busy("", 0)), "images: busy");
         assert_eq!(short("thumbnails", busy("", 0)), "thumbnail: busy");
     }
 
     #[test]
     fn a_name_cannot_control_a_terminal() {
-        assert_eq!(long("a\u{1b}[2J\0b", Doing::Free), "a?[2J?b: free");
+        assert_eq!(long("a\u{1b}[2J\0b", Activity::Free), "a?[2J?b: free");
     }
 
     proptest! {
@@ -209,11 +209,11 @@ mod tests {
         fn any_title_fits_and_is_one_line(
             name: String, peer: Option<IpAddr>, since: u64, busy: usize, children: usize,
         ) {
-            for doing in [Doing::Busy { peer, since }, Doing::Parent { busy, children }] {
-                let title = long(&name, doing);
+            for activity in [Activity::Busy { peer, since }, Activity::Parent { busy, children }] {
+                let title = long(&name, activity);
                 prop_assert!(title.len() <= LONGEST && !title.contains(char::is_control));
-                prop_assert!(title.ends_with(&doing.to_string()), "{}", title);
-                let name = short(&name, doing);
+                prop_assert!(title.ends_with(&activity.to_string()), "{}", title);
+                let name = short(&name, activity);
                 prop_assert!(!name.contains(char::is_control));
                 prop_assert!(name.len() <= LONGEST_NAME || name.starts_with(": "), "{}", name);
             }

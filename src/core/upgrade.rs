@@ -35,7 +35,7 @@ pub(crate) enum Trial {
 
 /// What a step of the upgrade sees.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct UpgradeInput {
     pub(crate) now: Time,
     pub(crate) trial: Trial,
     /// No task is queued, and no output waits.
@@ -72,14 +72,14 @@ impl Outset {
 
 /// What an upgrade is asked to be.
 #[derive(Debug, Default)]
-pub(crate) struct Request {
+pub(crate) struct UpgradeRequest {
     /// The program to execute; `None` for the file of the running one.
     pub(crate) program: Option<PathBuf>,
     /// Where the outcome is told: a connection, opaque here.
     pub(crate) asker: Option<Box<dyn Any>>,
 }
 
-impl Request {
+impl UpgradeRequest {
     /// Whether this one is redundant, since the other is the same.
     fn is_like(&self, other: &Self) -> bool {
         self.program == other.program && self.asker.is_none()
@@ -89,7 +89,7 @@ impl Request {
 /// What to do now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use = "a step does nothing until it is performed"]
-pub(crate) enum Step {
+pub(crate) enum UpgradeStep {
     Wait,
     /// Kill the process of the trial.
     EndTrial,
@@ -103,8 +103,8 @@ pub(crate) enum Step {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Phase {
-    /// The new program reads the state, for so long at the most; zero is no limit.
+enum UpgradePhase {
+    /// The new program reads the state, for so long at most; zero is no limit.
     Trial { began: Time, limit: Duration },
     /// It has, and must live for some time more.
     Probation { until: Time },
@@ -149,9 +149,9 @@ impl UpgradeNote {
 /// The upgrade of a server, if one is under way.
 #[derive(Debug, Default)]
 pub(crate) struct Upgrade {
-    phase: Option<Phase>,
+    phase: Option<UpgradePhase>,
     /// The upgrades that were asked for and have not begun.
-    asked: VecDeque<Request>,
+    asked: VecDeque<UpgradeRequest>,
     began: Time,
     blind: Duration,
 }
@@ -173,7 +173,7 @@ impl Upgrade {
     }
 
     /// Notes what an upgrade is asked to be. False if the one before is the same.
-    pub(crate) fn ask(&mut self, request: Request) -> bool {
+    pub(crate) fn ask(&mut self, request: UpgradeRequest) -> bool {
         let is_new = !self.asked.back().is_some_and(|last| request.is_like(last));
         if is_new {
             self.asked.push_back(request);
@@ -182,14 +182,14 @@ impl Upgrade {
     }
 
     /// What was asked for first. A program that posts the state by itself asks for nothing special.
-    pub(crate) fn take_asked(&mut self) -> Request {
+    pub(crate) fn take_asked(&mut self) -> UpgradeRequest {
         self.asked.pop_front().unwrap_or_default()
     }
 
     /// The trial has begun, which may take so long; zero is no limit.
     pub(crate) fn begin(&mut self, now: Time, limit: Duration) {
         self.began = now;
-        self.phase = Some(Phase::Trial { began: now, limit });
+        self.phase = Some(UpgradePhase::Trial { began: now, limit });
     }
 
     /// In the new program: its children, which are of this epoch, are to replace the others.
@@ -198,14 +198,14 @@ impl Upgrade {
     pub(crate) fn prove(&mut self, epoch: u32, began: Time, blind: Duration) {
         self.began = began;
         self.blind = blind;
-        self.phase = Some(Phase::Proving { epoch });
+        self.phase = Some(UpgradePhase::Proving { epoch });
     }
 
     /// Whether the reload of this epoch completes an upgrade: it is the reload that was a part of it, or
     /// a later one.
     pub(crate) fn take_proved(&mut self, epoch: u32) -> bool {
         let proves = match self.phase {
-            Some(Phase::Proving { epoch: own }) => epoch.wrapping_sub(own) <= u32::MAX / 2,
+            Some(UpgradePhase::Proving { epoch: own }) => epoch.wrapping_sub(own) <= u32::MAX / 2,
             _ => false,
         };
         if proves {
@@ -222,7 +222,7 @@ impl Upgrade {
     /// In the new program: the epoch of its children, until they have replaced the others.
     pub(crate) fn proves(&self) -> Option<u32> {
         match self.phase {
-            Some(Phase::Proving { epoch }) => Some(epoch),
+            Some(UpgradePhase::Proving { epoch }) => Some(epoch),
             _ => None,
         }
     }
@@ -230,22 +230,22 @@ impl Upgrade {
     /// Whether the old program is to be executed again.
     #[cfg(feature = "holder")]
     pub(crate) fn is_returning(&self) -> bool {
-        matches!(self.phase, Some(Phase::Returning { .. }))
+        matches!(self.phase, Some(UpgradePhase::Returning { .. }))
     }
 
     /// What a parent after this one is to know. An upgrade that is still tried ends with its parent.
     #[cfg(feature = "holder")]
     pub(crate) fn note(&self) -> UpgradeNote {
         match self.phase {
-            Some(Phase::Proving { .. }) => UpgradeNote::Proving,
-            Some(Phase::Returning { .. }) => UpgradeNote::Returning,
+            Some(UpgradePhase::Proving { .. }) => UpgradeNote::Proving,
+            Some(UpgradePhase::Returning { .. }) => UpgradeNote::Returning,
             _ => UpgradeNote::Over,
         }
     }
 
     /// The old program is to be executed again.
     pub(crate) fn come_back(&mut self, now: Time) {
-        self.phase = Some(Phase::Returning { until: now + CALM });
+        self.phase = Some(UpgradePhase::Returning { until: now + CALM });
     }
 
     /// The upgrade has ended.
@@ -256,99 +256,99 @@ impl Upgrade {
     /// When the next step is due if nothing happens before.
     pub(crate) fn wake_at(&self) -> Option<Time> {
         match self.phase? {
-            Phase::Trial { began, limit } => (!limit.is_zero()).then(|| began + limit),
-            Phase::Probation { until }
-            | Phase::Ending { until }
-            | Phase::Ready { until }
-            | Phase::Returning { until } => Some(until),
-            Phase::Proving { .. } => None,
+            UpgradePhase::Trial { began, limit } => (!limit.is_zero()).then(|| began + limit),
+            UpgradePhase::Probation { until }
+            | UpgradePhase::Ending { until }
+            | UpgradePhase::Ready { until }
+            | UpgradePhase::Returning { until } => Some(until),
+            UpgradePhase::Proving { .. } => None,
         }
     }
 
     /// What to do now.
-    pub(crate) fn step(&mut self, seen: &Seen) -> Step {
+    pub(crate) fn step(&mut self, seen: &UpgradeInput) -> UpgradeStep {
         let step = match self.phase {
-            None => return Step::Wait,
-            Some(Phase::Proving { .. }) => return proving(seen),
-            Some(_) if seen.stops => Step::Fail(UpgradeFailure::Stop),
-            Some(Phase::Returning { until }) => return returning(seen, until),
-            Some(Phase::Trial { began, limit }) => self.in_trial(seen, began, limit),
-            Some(Phase::Probation { until }) => self.in_probation(seen, until),
-            Some(Phase::Ending { until }) => self.ending(seen, until),
-            Some(Phase::Ready { until }) => ready(seen, until),
+            None => return UpgradeStep::Wait,
+            Some(UpgradePhase::Proving { .. }) => return proving(seen),
+            Some(_) if seen.stops => UpgradeStep::Fail(UpgradeFailure::Stop),
+            Some(UpgradePhase::Returning { until }) => return returning(seen, until),
+            Some(UpgradePhase::Trial { began, limit }) => self.in_trial(seen, began, limit),
+            Some(UpgradePhase::Probation { until }) => self.in_probation(seen, until),
+            Some(UpgradePhase::Ending { until }) => self.ending(seen, until),
+            Some(UpgradePhase::Ready { until }) => ready(seen, until),
         };
-        if matches!(step, Step::Fail(_)) {
+        if matches!(step, UpgradeStep::Fail(_)) {
             self.phase = None;
         }
         step
     }
 
-    fn in_trial(&mut self, seen: &Seen, began: Time, limit: Duration) -> Step {
+    fn in_trial(&mut self, seen: &UpgradeInput, began: Time, limit: Duration) -> UpgradeStep {
         match &seen.trial {
             Trial::Passed => {
                 let until = seen.now + PROBATION;
-                self.phase = Some(Phase::Probation { until });
-                Step::Wait
+                self.phase = Some(UpgradePhase::Probation { until });
+                UpgradeStep::Wait
             }
             Trial::Runs if !limit.is_zero() && began + limit <= seen.now => {
-                Step::Fail(UpgradeFailure::Hangs(limit))
+                UpgradeStep::Fail(UpgradeFailure::Hangs(limit))
             }
-            Trial::Runs => Step::Wait,
+            Trial::Runs => UpgradeStep::Wait,
             other => failed(other),
         }
     }
 
-    fn in_probation(&mut self, seen: &Seen, until: Time) -> Step {
+    fn in_probation(&mut self, seen: &UpgradeInput, until: Time) -> UpgradeStep {
         match &seen.trial {
-            Trial::Passed | Trial::Runs if seen.now < until => Step::Wait,
+            Trial::Passed | Trial::Runs if seen.now < until => UpgradeStep::Wait,
             Trial::Passed | Trial::Runs => {
                 let until = seen.now + ENDS_WITHIN;
-                self.phase = Some(Phase::Ending { until });
-                Step::EndTrial
+                self.phase = Some(UpgradePhase::Ending { until });
+                UpgradeStep::EndTrial
             }
             other => failed(other),
         }
     }
 
-    fn ending(&mut self, seen: &Seen, until: Time) -> Step {
+    fn ending(&mut self, seen: &UpgradeInput, until: Time) -> UpgradeStep {
         if seen.trial == Trial::Gone {
             let until = seen.now + CALM;
-            self.phase = Some(Phase::Ready { until });
+            self.phase = Some(UpgradePhase::Ready { until });
             return ready(seen, until);
         }
         match until <= seen.now {
-            true => Step::Fail(UpgradeFailure::Stays),
-            false => Step::Wait,
+            true => UpgradeStep::Fail(UpgradeFailure::Stays),
+            false => UpgradeStep::Wait,
         }
     }
 }
 
 /// A stop ends children that hang by its own means.
-fn proving(seen: &Seen) -> Step {
+fn proving(seen: &UpgradeInput) -> UpgradeStep {
     match seen.hangs_at.is_some_and(|at| at <= seen.now) && !seen.stops {
-        true => Step::GiveUp,
-        false => Step::Wait,
+        true => UpgradeStep::GiveUp,
+        false => UpgradeStep::Wait,
     }
 }
 
-fn ready(seen: &Seen, until: Time) -> Step {
+fn ready(seen: &UpgradeInput, until: Time) -> UpgradeStep {
     match (seen.is_calm, until <= seen.now) {
-        (true, _) => Step::Execute,
-        (false, true) => Step::Fail(UpgradeFailure::NeverCalm),
-        (false, false) => Step::Wait,
+        (true, _) => UpgradeStep::Execute,
+        (false, true) => UpgradeStep::Fail(UpgradeFailure::NeverCalm),
+        (false, false) => UpgradeStep::Wait,
     }
 }
 
 /// The old program is needed even if some tasks of this one are never done.
-fn returning(seen: &Seen, until: Time) -> Step {
+fn returning(seen: &UpgradeInput, until: Time) -> UpgradeStep {
     match seen.is_calm || until <= seen.now {
-        true => Step::Return,
-        false => Step::Wait,
+        true => UpgradeStep::Return,
+        false => UpgradeStep::Wait,
     }
 }
 
-fn failed(trial: &Trial) -> Step {
-    Step::Fail(match trial {
+fn failed(trial: &Trial) -> UpgradeStep {
+    UpgradeStep::Fail(match trial {
         Trial::Refused(reason) => UpgradeFailure::Refused(reason.clone()),
         Trial::Ended(how) => UpgradeFailure::Ended(how.clone()),
         Trial::Runs | Trial::Passed | Trial::Gone => UpgradeFailure::Ended("it is gone".to_owned()),

@@ -3,7 +3,7 @@
 
 mod entry;
 
-pub(crate) use self::entry::Entry;
+pub(crate) use self::entry::BoardEntry;
 
 use std::fmt::{self, Write as _};
 
@@ -174,7 +174,7 @@ pub enum Output<'a> {
 
 /// A line that has begun and not ended.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Begun {
+pub(crate) struct PartialLine {
     pub(crate) bytes: Vec<u8>,
     /// It is longer than what is delivered at once, and its beginning was.
     pub(crate) is_piece: bool,
@@ -208,7 +208,7 @@ impl Framer {
     }
 
     /// A framer that goes on where one of another program has stopped.
-    pub(crate) fn restored(words: Option<CommWords>, begun: &Begun) -> Self {
+    pub(crate) fn restored(words: Option<CommWords>, begun: &PartialLine) -> Self {
         let mut framer = Self::new(words);
         let length = begun.bytes.len().min(Line::MAX);
         framer.line.bytes.extend_from_slice(&begun.bytes[..length]);
@@ -218,8 +218,8 @@ impl Framer {
     }
 
     /// The line that has begun and not ended, for another program.
-    pub(crate) fn begun(&self) -> Begun {
-        Begun {
+    pub(crate) fn begun(&self) -> PartialLine {
+        PartialLine {
             bytes: self.line.bytes.clone(),
             is_piece: self.line.piece,
             empty_held: self.empty_held,

@@ -1,9 +1,9 @@
 //! The control socket: whatever a client sends and however it reads, it gets for each of its lines the
 //! answer that the line alone would get, in order, and costs bounded memory.
 
-use super::Bytes;
+use super::FuzzInput;
 use crate::core::{
-    control::{Desk, LONGEST, answer_to},
+    control::{ClientTable, LONGEST, answer_to},
     monitor::Monitor,
     time::Time,
 };
@@ -13,7 +13,7 @@ const CLIENT: u64 = 1;
 /// Input: a byte with the size of reads, one with that of writes in units of 16 bytes, since answers
 /// are long, and what a client sends. Digits stand for commands, so that most lines are some.
 pub fn control(data: &[u8]) {
-    let mut input = Bytes(data);
+    let mut input = FuzzInput(data);
     let (reads, writes) = (
         usize::from(input.byte()) + 1,
         (usize::from(input.byte()) + 1) * 16,
@@ -49,7 +49,7 @@ fn expand(bytes: &[u8]) -> Vec<u8> {
 
 /// A client, and the server that it talks to.
 struct Conversation {
-    desk: Desk,
+    client_table: ClientTable,
     monitor: Monitor,
     reads: usize,
     writes: usize,
@@ -58,10 +58,10 @@ struct Conversation {
 
 impl Conversation {
     fn new(reads: usize, writes: usize) -> Self {
-        let mut desk = Desk::default();
-        desk.add(CLIENT, Time::START);
+        let mut client_table = ClientTable::default();
+        client_table.add(CLIENT, Time::START);
         Self {
-            desk,
+            client_table,
             monitor: Monitor::default(),
             reads,
             writes,
@@ -73,41 +73,41 @@ impl Conversation {
     fn hold(mut self, mut sent: &[u8]) -> (Vec<u8>, bool) {
         loop {
             sent = self.read(sent);
-            self.desk.begin(&mut self.monitor);
+            self.client_table.begin(&mut self.monitor);
             // The answer to each command, and no more than one at a time.
-            let waiting = self.desk.outgoing(CLIENT);
+            let waiting = self.client_table.outgoing(CLIENT);
             assert!(waiting.iter().filter(|byte| **byte == b'\n').count() <= 1);
             self.write();
-            if self.desk.take_over(Time::START) == [CLIENT] {
+            if self.client_table.take_over(Time::START) == [CLIENT] {
                 return (self.answers, true);
             }
-            let turns = self.desk.next() == Some(Time::START);
-            if !turns && self.desk.to_write().is_empty() {
+            let turns = self.client_table.next() == Some(Time::START);
+            if !turns && self.client_table.to_write().is_empty() {
                 return (self.answers, false);
             }
         }
     }
 
     fn read<'a>(&mut self, sent: &'a [u8]) -> &'a [u8] {
-        let [(CLIENT, room)] = self.desk.to_read()[..] else {
+        let [(CLIENT, room)] = self.client_table.to_read()[..] else {
             return sent;
         };
         assert!(room <= LONGEST + 1);
         if sent.is_empty() {
-            self.desk.ended(CLIENT);
+            self.client_table.ended(CLIENT);
             return sent;
         }
         let (head, rest) = sent.split_at(self.reads.min(room).min(sent.len()));
-        self.desk.received(CLIENT, head, Time::START);
+        self.client_table.received(CLIENT, head, Time::START);
         rest
     }
 
     fn write(&mut self) {
-        let bytes = self.desk.outgoing(CLIENT);
+        let bytes = self.client_table.outgoing(CLIENT);
         let count = bytes.len().min(self.writes);
         self.answers.extend_from_slice(&bytes[..count]);
         if count > 0 {
-            self.desk.wrote(CLIENT, count, Time::START);
+            self.client_table.wrote(CLIENT, count, Time::START);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The framer: its output does not depend on where reads split the stream, equals that of a simple
 //! parser of the whole stream, and its memory stays within the limit of a line.
 
-use super::Bytes;
+use super::FuzzInput;
 use crate::core::cut::{cut, cut_by};
 use crate::core::wire::{CommWords, Framer, Line, Output, Word};
 
@@ -31,7 +31,7 @@ impl From<Output<'_>> for Framed {
 /// Input: a byte for the words (and whether lines are blown up to the limit), the lengths of the
 /// pieces, the stream.
 pub fn framer(data: &[u8]) {
-    let mut input = Bytes(data);
+    let mut input = FuzzInput(data);
     let choice = input.byte();
     let words = match choice & 3 {
         0 => None,
@@ -85,7 +85,7 @@ fn found(pieces: &[&[u8]], words: Option<CommWords>) -> Vec<Framed> {
         framer.feed(piece, |output| outputs.push(output.into()));
         let (length, room) = framer.held();
         assert!(length <= Line::MAX, "{length} bytes held");
-        // A buffer grows to twice what it needs at the most.
+        // A buffer grows to twice what it needs at most.
         assert!(room <= 2 * Line::MAX, "room for {room} bytes");
     }
     framer.finish(|output| outputs.push(output.into()));

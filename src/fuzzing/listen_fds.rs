@@ -1,15 +1,15 @@
 //! LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: whatever their values are, what is accepted is small,
 //! consistent and for this process.
 
-use super::Bytes;
-use crate::listeners::inherited::{Announced, ListenFdsError, Variables, parse};
+use super::FuzzInput;
+use crate::listeners::inherited::{AnnouncedFd, ListenFdsError, Variables, parse};
 
 const OWN: u32 = 4711;
 
 /// Input: a byte that says which variables are set (and whether the pid is simply right), the value
 /// of LISTEN_PID, that of LISTEN_FDS, that of LISTEN_FDNAMES.
 pub fn listen_fds(data: &[u8]) {
-    let mut input = Bytes(data);
+    let mut input = FuzzInput(data);
     let set = input.byte();
     let right = OWN.to_string();
     let pid = match set & 8 {
@@ -40,7 +40,7 @@ fn number(value: &[u8]) -> Option<u128> {
     )
 }
 
-fn check_believed(variables: Variables<'_>, announced: &[Announced]) {
+fn check_believed(variables: Variables<'_>, announced: &[AnnouncedFd]) {
     let pid = variables.pid.and_then(without_zeros).and_then(number);
     assert_eq!(pid, Some(u128::from(OWN)));
     let count = variables.fds.and_then(without_zeros).and_then(number);

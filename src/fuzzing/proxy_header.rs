@@ -1,7 +1,7 @@
 //! The PROXY protocol: whatever a proxy sends and however it is cut, the same bytes are taken, they
 //! are a prefix of the stream, and what a header says can be asked for.
 
-use super::Bytes;
+use super::FuzzInput;
 use crate::{
     core::proxy::{HeaderReader, Malformed, V2_LONGEST},
     servers::proxy::Proxied,
@@ -10,7 +10,7 @@ use proxy_header::{ParseConfig, ProxyHeader};
 
 /// Input: the sizes of the pieces, as a byte that counts them and a byte for each; the stream.
 pub fn proxy_header(data: &[u8]) {
-    let mut input = Bytes(data);
+    let mut input = FuzzInput(data);
     let sizes = input.bytes();
     let stream = input.rest();
     let whole = take(stream, std::iter::once(stream.len()));

@@ -8,7 +8,7 @@ mod notes;
 mod reopening;
 mod waits;
 
-use self::{acks::Acks, at_fork::AtFork, leaving::Leaving, reopening::Reopening};
+use self::{acks::Acks, at_fork::AtFork, leaving::LeaveState, reopening::Reopening};
 use crate::{
     core::{
         comm::{Acker, Channel, Sink},
@@ -35,15 +35,15 @@ use std::{
 /// waits with [`wait`](Self::wait), which sends the ACKs that are due and wakes only one child for
 /// a connection.
 pub struct Comm {
-    shared: Rc<Shared>,
+    shared: Rc<CommShared>,
 }
 
-struct Shared<L: ?Sized = dyn Link> {
+struct CommShared<L: ?Sized = dyn Link> {
     channel: Arc<Channel>,
     coalesce: bool,
     at_fork: AtFork,
     acks: Acks,
-    leaving: Leaving,
+    leaving: LeaveState,
     reopening: Reopening,
     rate: RefCell<Rate>,
     link: L,
@@ -57,12 +57,12 @@ impl Comm {
         coalesce: bool,
     ) -> Self {
         Self {
-            shared: Rc::new(Shared {
+            shared: Rc::new(CommShared {
                 channel: Arc::new(Channel::new(sink, words)),
                 coalesce,
                 at_fork: AtFork::default(),
                 acks: Acks::default(),
-                leaving: Leaving::default(),
+                leaving: LeaveState::default(),
                 reopening: Reopening::default(),
                 rate: RefCell::default(),
                 link,

@@ -22,10 +22,10 @@ use crate::{
         error::{Error, Operation},
         monitor::Monitor,
         notice::Notice,
-        pool::Plan,
+        pool::ForkPlan,
         saturation::Saturation,
         say::say,
-        states::{DOCUMENTED_STATES, Posted, States},
+        states::{DOCUMENTED_STATES, PostedState, States},
         wire::{Line, Output, Word},
     },
     hooks::{ChildServer, PreForkHooks, Start},
@@ -40,14 +40,14 @@ pub fn server_ack<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, ch
 /// Counts the child as busy, and posts `forkoff` if it was free.
 pub fn server_busy<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, child: ChildId) {
     if monitor.set_busy(child) {
-        monitor.post_known(Posted::Forkoff);
+        monitor.post_known(PostedState::Forkoff);
     }
 }
 
 /// Counts the child as free, and posts `forkoff` if it was busy.
 pub fn server_not_busy<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor, child: ChildId) {
     if monitor.set_not_busy(child) {
-        monitor.post_known(Posted::Forkoff);
+        monitor.post_known(PostedState::Forkoff);
     }
 }
 
@@ -176,7 +176,7 @@ pub fn handler_start<H: PreForkHooks + ?Sized>(
     }
     monitor.attributes.derive_check();
     server.start()?;
-    monitor.post_known(Posted::Forkoff);
+    monitor.post_known(PostedState::Forkoff);
     monitor.arm_timeout_check();
     Ok(())
 }
@@ -258,7 +258,7 @@ pub fn handler_server_closed<H: PreForkHooks + ?Sized>(
     _child: ChildId,
 ) {
     if !monitor.is_shutdown() {
-        monitor.post_known(Posted::Forkoff);
+        monitor.post_known(PostedState::Forkoff);
     }
 }
 
@@ -332,7 +332,7 @@ pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
         });
     }
     if !(free.is_empty() && busy.is_empty()) {
-        monitor.post_known(Posted::Forkoff);
+        monitor.post_known(PostedState::Forkoff);
     }
 }
 
@@ -341,13 +341,15 @@ pub fn handler_server_timeout_check<H: PreForkHooks + ?Sized>(
 /// A surplus is culled when it has lasted for `cull_after`.
 pub fn handler_forkoff<H: PreForkHooks + ?Sized>(_: &mut H, monitor: &mut Monitor) {
     match monitor.take_plan() {
-        Plan::Fork(forks) => (0..forks).for_each(|_| monitor.post_known(Posted::ServerFork)),
-        Plan::Retire(surplus) => {
+        ForkPlan::Fork(forks) => {
+            (0..forks).for_each(|_| monitor.post_known(PostedState::ServerFork))
+        }
+        ForkPlan::Retire(surplus) => {
             for child in monitor.pool.oldest_free(surplus) {
                 monitor.stop(child, Reason::Culled);
             }
         }
-        Plan::Steady => {}
+        ForkPlan::Steady => {}
     }
 }
 

@@ -118,7 +118,7 @@ pub trait PreForkHooks {
         defaults::server_stderr(self, monitor, child, line);
     }
 
-    /// Runs **in the forked child** as the first code of the user's.
+    /// Runs **in the forked child** before all other code of the user.
     ///
     /// Override it to seed random numbers, or to open what must not be shared. Code after the call of
     /// the default still runs before the first connection is accepted. The child has the limits and
@@ -290,7 +290,7 @@ pub trait PreForkHooks {
 
     /// In the parent: the logs are to be reopened.
     ///
-    /// SIGUSR1 leads here, and so does [`Monitor::reopen_logs`].
+    /// SIGUSR1 and [`Monitor::reopen_logs`] lead here.
     ///
     /// Use it to reopen the log files of the program, which a program such as logrotate has
     /// renamed.
@@ -305,9 +305,9 @@ pub trait PreForkHooks {
     ///
     /// The first is for its start, the second for a connection.
     ///
-    /// Which of the two, [`Child::has_served`] and [`Child::has_waited`] tell: before its first word a
-    /// child starts. Override it to log what the child was doing, or to leave the child alone, which
-    /// is then reported again after as much time more.
+    /// [`Child::has_served`] and [`Child::has_waited`] tell which of the two it is: before its
+    /// first word a child is starting. Override it to log what the child was doing, or to leave the
+    /// child alone, which is then reported again after the same time.
     ///
     /// Default: [`defaults::server_overtime`] tells the child to stop, which means SIGKILL after
     /// `kill_timeout`.
@@ -358,11 +358,11 @@ pub trait PreForkHooks {
 
     /// In the parent: a reload was asked for.
     ///
-    /// SIGHUP asks for one, and so does a program that calls [`Monitor::reload`].
+    /// SIGHUP asks for one, as does a program that calls [`Monitor::reload`].
     ///
     /// Read the program's settings again here, and change attributes and the server object. When it
-    /// returns `Ok`, every child is replaced; new children have what the parent has now. Keep what
-    /// is read apart until all of it is known to be right: an error must leave things as they were.
+    /// returns `Ok`, every child is replaced; new children have what the parent has now. Keep the
+    /// new settings apart until all of them were checked: an error must leave everything as it was.
     ///
     /// Default: [`defaults::handler_reload`] calls [`ChildServer::reload`].
     ///
@@ -382,12 +382,12 @@ pub trait PreForkHooks {
     ///
     /// Either [`handler_reload`](Self::handler_reload) has returned the error, or three children in
     /// a row have not become ready. In the second case the parent has the new settings: put the old
-    /// ones back here, since the next child that is forked will have what the parent has. Children
-    /// that have become ready in the reload are replaced once more.
+    /// ones back here, since the next child gets the settings of the parent. Children that have
+    /// become ready in the reload are replaced once more.
     ///
     /// With a holder another parent may have taken over in the middle of the reload. Its
-    /// `handler_reload` has found the attributes that were in force before the reload. What else is to
-    /// be put back it can have from [`save`](Self::save) alone.
+    /// `handler_reload` has found the attributes that were in force before the reload. Everything
+    /// else that is to be put back must come from [`save`](Self::save).
     ///
     /// Default: nothing; the error was logged.
     fn reload_failed(&mut self, monitor: &mut Monitor, error: &Error) {
@@ -403,9 +403,9 @@ pub trait PreForkHooks {
     /// called when a new program gives the place back: the old one gets what it has handed on itself. A
     /// panic fails the upgrade.
     ///
-    /// With a holder (`Builder::holder`) it is called in the first turn of each parent, about once a
-    /// second after that, and when a reload begins: be quick. If this parent is killed, the next one gets
-    /// what was saved last; more than about 60 KiB are not kept, and a warning says so.
+    /// With a holder (`Builder::holder`) it is called in the first turn of each parent, about once
+    /// a second after that, and when a reload begins: be quick. If this parent is killed, the next
+    /// one gets what was saved last; more than about 60 KiB is not kept, and a warning says so.
     ///
     /// Default: nothing.
     fn save(&mut self, monitor: &mut Monitor) -> Vec<u8> {
@@ -414,7 +414,7 @@ pub trait PreForkHooks {
 
     /// In a parent that takes another's place: what that one has handed on.
     ///
-    /// It is empty if that was nothing.
+    /// It is empty if nothing was handed on.
     ///
     /// In an upgrade it is called before `handler_start`; also in a trial, whose process then ends. Change
     /// nothing but `self`. When the new program has given the place back, the old one is called with the
@@ -422,7 +422,7 @@ pub trait PreForkHooks {
     ///
     /// With a holder it is called in each parent after the first, which is a fork of the holder: `self` is
     /// as [`handler_start`](Self::handler_start) has left it, which is not called again. If a reload has
-    /// read settings, `handler_reload` is called after it.
+    /// read settings, `handler_reload` is called after it; the file may be another by then.
     ///
     /// Default: takes anything.
     ///
@@ -446,7 +446,7 @@ pub trait PreForkHooks {
 
     /// In the parent: a child was replaced, in a reload or at a limit.
     ///
-    /// `new` is ready, and `old` was told to stop. Where `old` had to go first for want of room
+    /// `new` is ready, and `old` was told to stop. Where `old` had to go first for lack of room
     /// (`max_clients`), it may have been reaped: then the monitor has no record of it.
     ///
     /// Default: nothing.

@@ -4,7 +4,7 @@
 use super::*;
 use crate::core::{
     child::State,
-    testing::{Asked, asked, child, children, go_to, int, monitor, ms, sized, state},
+    testing::{PlainTask, asked, child, children, go_to, int, monitor, ms, sized, state},
     wire::Word,
 };
 use crate::hooks::testing::RecordingServer;
@@ -33,7 +33,7 @@ fn start() {
     let (tasks, calls) = start(&mut DefaultHooks);
     assert_eq!(
         (tasks, &*calls),
-        (vec![Asked::Forkoff], &["start".to_owned()][..])
+        (vec![PlainTask::Forkoff], &["start".to_owned()][..])
     );
     let (tasks, calls) = start(&mut Replaced);
     assert_eq!(
@@ -51,7 +51,7 @@ fn child_ended() {
         hooks.handler_child(&mut monitor, &io::Error::other("lost"));
         asked(&mut monitor)
     };
-    assert_eq!(lost(&mut DefaultHooks), [Asked::Shutdown]);
+    assert_eq!(lost(&mut DefaultHooks), [PlainTask::Shutdown]);
     assert_eq!(lost(&mut Replaced), [], "it goes on without the socket");
 }
 
@@ -78,7 +78,7 @@ fn run_error() {
         hooks.handler_run_error(&mut monitor, Operation::Read, &error, None);
         asked(&mut monitor)
     };
-    assert_eq!(failed(&mut DefaultHooks), [Asked::Shutdown]);
+    assert_eq!(failed(&mut DefaultHooks), [PlainTask::Shutdown]);
     assert_eq!(failed(&mut Replaced), [], "the error is swallowed");
 }
 
@@ -106,7 +106,7 @@ fn server_closed() {
         hooks.handler_server_closed(&mut monitor, child);
         asked(&mut monitor)
     };
-    assert_eq!(closed(&mut DefaultHooks), [Asked::Forkoff]);
+    assert_eq!(closed(&mut DefaultHooks), [PlainTask::Forkoff]);
     assert_eq!(closed(&mut Replaced), [], "nobody looks for a replacement");
 }
 
@@ -119,7 +119,7 @@ fn server_stderr() {
         hooks.handler_server_stderr(&mut monitor, child, &Line::whole("x"));
         asked(&mut monitor)
     };
-    let printed = Asked::Stderr("1001 STDERR: x\n".to_owned());
+    let printed = PlainTask::Stderr("1001 STDERR: x\n".to_owned());
     assert_eq!(print(&mut DefaultHooks), [printed]);
     assert_eq!(print(&mut Replaced), [], "stderr is silent");
 }
@@ -133,7 +133,10 @@ fn server_ack() {
         hooks.handler_server_ack(&mut monitor, child, Output::Word(Word::Busy));
         (state(&monitor, child), asked(&mut monitor))
     };
-    assert_eq!(busy(&mut DefaultHooks), (State::Busy, vec![Asked::Forkoff]));
+    assert_eq!(
+        busy(&mut DefaultHooks),
+        (State::Busy, vec![PlainTask::Forkoff])
+    );
     assert_eq!(
         busy(&mut Replaced),
         (State::Free, vec![]),
@@ -185,6 +188,6 @@ fn server_fork() {
         hooks.handler_server_fork(&mut monitor);
         asked(&mut monitor)
     };
-    assert_eq!(fork(&mut DefaultHooks), [Asked::Fork]);
+    assert_eq!(fork(&mut DefaultHooks), [PlainTask::Fork]);
     assert_eq!(fork(&mut Replaced), [], "nothing is forked");
 }

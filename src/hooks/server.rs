@@ -168,7 +168,7 @@ pub trait ChildServer {
         self.inner()?.lost()
     }
 
-    /// Reads anew what the server object has read from elsewhere.
+    /// Reads again what the server object has read from elsewhere.
     ///
     /// Runs in the parent, in a reload.
     ///
@@ -246,7 +246,7 @@ pub trait ChildServer {
         }
     }
 
-    /// Opens anew the logs that the server object has open in the parent.
+    /// Reopens the logs that the server object has open in the parent.
     ///
     /// Children reopen theirs by themselves.
     ///
@@ -264,8 +264,8 @@ pub trait ChildServer {
 
     /// How many connections the children have not served, by the reason.
     ///
-    /// Called in the parent while the server is started, once a second at the most, and at its end.
-    /// The numbers are those since the server object was made.
+    /// Called in the parent while the server is started, once a second at most, and at its end. The
+    /// numbers are those since the server object was made.
     ///
     /// Default: those of the inner server; without one none.
     fn refusals(&mut self) -> Refusals {

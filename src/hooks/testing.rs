@@ -110,7 +110,7 @@ impl Link for Rc<ChildWorld> {
         Ok(self.wait(timeout))
     }
 
-    fn is_asked(&self) -> bool {
+    fn may_be_woken(&self) -> bool {
         self.asked.get()
     }
 

@@ -4,10 +4,10 @@
 use crate::{
     core::{
         monitor::Monitor,
-        states::{Readiness, States, WatchId},
-        upgrade::Request,
+        states::{States, WatchId, WatchInterest},
+        upgrade::UpgradeRequest,
     },
-    sys::{fd_registry::Ours, parent_only::ParentOnly},
+    sys::{fd_registry::Registered, parent_only::ParentOnly},
 };
 use std::{
     any::Any,
@@ -19,7 +19,7 @@ use std::{
 /// A duplicate, which the core passes on. It is registered as the parent's at once, because a child
 /// may be forked before it is watched.
 fn duplicate(fd: impl AsFd) -> io::Result<Box<dyn Any>> {
-    Ok(Box::new(Ours::duplicate(fd)?))
+    Ok(Box::new(Registered::duplicate(fd)?))
 }
 
 /// The methods of both types: states are registered before the start, and while the loop runs.
@@ -38,7 +38,7 @@ macro_rules! select_methods {
             ///
             /// When the descriptor cannot be duplicated.
             pub fn select_read(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-                Ok(self.select(duplicate(fd)?, Readiness::Read, state))
+                Ok(self.select(duplicate(fd)?, WatchInterest::Read, state))
             }
 
             /// As [`select_read`](Self::select_read), whenever `fd` can be written.
@@ -47,7 +47,7 @@ macro_rules! select_methods {
             ///
             /// When the descriptor cannot be duplicated.
             pub fn select_write(&mut self, fd: impl AsFd, state: &str) -> io::Result<WatchId> {
-                Ok(self.select(duplicate(fd)?, Readiness::Write, state))
+                Ok(self.select(duplicate(fd)?, WatchInterest::Write, state))
             }
 
             /// As [`select_read`](Self::select_read), for a descriptor that children must not have.
@@ -102,7 +102,7 @@ impl Monitor {
         path: Option<&Path>,
         connection: impl AsFd,
     ) -> io::Result<()> {
-        self.ask_for_upgrade(Request {
+        self.ask_for_upgrade(UpgradeRequest {
             program: path.map(Path::to_owned),
             asker: Some(duplicate(connection)?),
         });
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         core::queue::Task,
-        core::testing::{Asked, asked, monitor},
+        core::testing::{PlainTask, asked, monitor},
         sys::fd_registry::is_registered,
     };
     use std::{
@@ -137,21 +137,24 @@ mod tests {
         assert_eq!(watches.len(), 2);
         assert!(states.take_watches().is_empty(), "each is handed on once");
         for (watch, id, readiness, state) in [
-            (&watches[0], read, Readiness::Read, "ready"),
-            (&watches[1], write, Readiness::Write, "room"),
+            (&watches[0], read, WatchInterest::Read, "ready"),
+            (&watches[1], write, WatchInterest::Write, "room"),
         ] {
             assert_eq!(
                 (watch.id, watch.readiness, &*watch.state),
                 (id, readiness, state)
             );
-            let fd = watch.descriptor.downcast_ref::<Ours<OwnedFd>>().unwrap();
+            let fd = watch
+                .descriptor
+                .downcast_ref::<Registered<OwnedFd>>()
+                .unwrap();
             assert_ne!(fd.as_raw_fd(), number);
         }
         // The caller's descriptor is closed, and the duplicate still reads what the other end
         // writes.
         theirs.write_all(b"x").unwrap();
         let watch = watches.into_iter().next().unwrap();
-        let duplicate = watch.descriptor.downcast::<Ours<OwnedFd>>().unwrap();
+        let duplicate = watch.descriptor.downcast::<Registered<OwnedFd>>().unwrap();
         let duplicate = duplicate.try_clone().unwrap();
         let mut byte = [0];
         UnixStream::from(duplicate).read_exact(&mut byte).unwrap();
@@ -169,7 +172,7 @@ mod tests {
         let given = given.get().unwrap();
         let watched: Vec<_> = std::iter::from_fn(|| monitor.queue.pop())
             .map(|task| match task {
-                Task::Watch(watch) => watch.descriptor.downcast::<Ours<OwnedFd>>().unwrap(),
+                Task::Watch(watch) => watch.descriptor.downcast::<Registered<OwnedFd>>().unwrap(),
                 task => panic!("{task:?}"),
             })
             .collect();
@@ -191,10 +194,10 @@ mod tests {
         assert_eq!(
             asked(&mut monitor),
             [
-                Asked::Watch("ready".to_owned()),
-                Asked::Watch("room".to_owned()),
-                Asked::Unwatch,
-                Asked::State("room".to_owned()),
+                PlainTask::Watch("ready".to_owned()),
+                PlainTask::Watch("room".to_owned()),
+                PlainTask::Unwatch,
+                PlainTask::State("room".to_owned()),
             ]
         );
     }

@@ -5,8 +5,8 @@
 use crate::{
     core::error::{Error, Operation},
     sys::{
-        fd_registry::Ours,
-        handed_over::{self, FdKind, Given},
+        fd_registry::Registered,
+        handed_over::{self, FdKind, HandedOverFd},
     },
 };
 use std::{
@@ -111,13 +111,13 @@ pub(crate) struct Variables<'a> {
 
 /// A descriptor that the variables announce.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Announced {
+pub(crate) struct AnnouncedFd {
     pub(crate) fd: RawFd,
     /// Empty if LISTEN_FDNAMES is not set.
     pub(crate) name: String,
 }
 
-impl fmt::Display for Announced {
+impl fmt::Display for AnnouncedFd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { fd, name } = self;
         match name.as_str() {
@@ -127,17 +127,17 @@ impl fmt::Display for Announced {
     }
 }
 
-impl Announced {
+impl AnnouncedFd {
     /// A duplicate of the socket, and the original, if the server wants it and it fits.
     fn duplicate(
         &self,
-        wanted: &Wanted,
+        wanted: &WantedSockets,
         fits: &dyn Fn(BorrowedFd<'_>) -> bool,
-    ) -> io::Result<Option<(OwnedFd, Given)>> {
+    ) -> io::Result<Option<(OwnedFd, HandedOverFd)>> {
         let by_name = match wanted {
-            Wanted::All => false,
-            Wanted::Named(wanted) if *wanted == self.name => true,
-            Wanted::Named(_) => return Ok(None),
+            WantedSockets::All => false,
+            WantedSockets::Named(wanted) if *wanted == self.name => true,
+            WantedSockets::Named(_) => return Ok(None),
         };
         match unfit(handed_over::kind(self.fd, fits)?, self.fd) {
             None => handed_over::duplicate(self.fd).map(Some),
@@ -152,7 +152,10 @@ impl Announced {
 }
 
 /// The sockets that the variables announce to the process with the pid `own`.
-pub(crate) fn parse(variables: Variables<'_>, own: u32) -> Result<Vec<Announced>, ListenFdsError> {
+pub(crate) fn parse(
+    variables: Variables<'_>,
+    own: u32,
+) -> Result<Vec<AnnouncedFd>, ListenFdsError> {
     let pid = number("LISTEN_PID", variables.pid)?;
     if pid != own {
         return Err(ListenFdsError::OthersPid(pid));
@@ -165,7 +168,9 @@ pub(crate) fn parse(variables: Variables<'_>, own: u32) -> Result<Vec<Announced>
     }
     let names = names(variables.names, count as usize)?;
     let announced = (FIRST..).zip(names);
-    Ok(announced.map(|(fd, name)| Announced { fd, name }).collect())
+    Ok(announced
+        .map(|(fd, name)| AnnouncedFd { fd, name })
+        .collect())
 }
 
 /// Reads a number of plain digits. No correct writer of these variables adds signs, padding or
@@ -221,7 +226,7 @@ pub fn has_listen_fds() -> bool {
     announced().is_ok()
 }
 
-fn announced() -> Result<Vec<Announced>, ListenFdsError> {
+fn announced() -> Result<Vec<AnnouncedFd>, ListenFdsError> {
     let [pid, fds, names] = handed_over::VARIABLES.map(env::var_os);
     let bytes = |value: &'_ Option<OsString>| value.as_ref().map(|value| value.as_bytes().to_vec());
     let (pid, fds, names) = (bytes(&pid), bytes(&fds), bytes(&names));
@@ -235,7 +240,7 @@ fn announced() -> Result<Vec<Announced>, ListenFdsError> {
 
 /// Which of the sockets a server takes.
 #[derive(Clone, Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum WantedSockets {
     /// All sockets of its kind.
     All,
     /// All sockets of this name; they must be of its kind.
@@ -243,7 +248,7 @@ pub(crate) enum Wanted {
 }
 
 /// As an address is written.
-impl fmt::Display for Wanted {
+impl fmt::Display for WantedSockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("systemd"),
@@ -254,20 +259,20 @@ impl fmt::Display for Wanted {
 
 /// A socket that a server has taken.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct TakenSocket {
     /// Its name in LISTEN_FDNAMES; empty if that is not set.
     pub(crate) name: String,
     /// The server's own duplicate.
     pub(crate) socket: OwnedFd,
     /// The original: it stays open in the parent, for other servers and later starts.
-    pub(crate) given: Ours<Given>,
+    pub(crate) given: Registered<HandedOverFd>,
 }
 
 /// Takes the sockets that `fits` recognises as the server's kind.
 pub(crate) fn take(
-    wanted: &Wanted,
+    wanted: &WantedSockets,
     fits: &dyn Fn(BorrowedFd<'_>) -> bool,
-) -> Result<Vec<Taken>, Error> {
+) -> Result<Vec<TakenSocket>, Error> {
     let failed = |object: String, error: io::Error| Error::new(Operation::TakeOver, object, error);
     let announced = announced().map_err(|error| failed("LISTEN_FDS".to_owned(), error.into()))?;
     let mut taken = Vec::new();
@@ -278,17 +283,17 @@ pub(crate) fn take(
     }
     if taken.is_empty() {
         let object = match wanted {
-            Wanted::All => "LISTEN_FDS".to_owned(),
-            Wanted::Named(name) => format!("{name} in LISTEN_FDNAMES"),
+            WantedSockets::All => "LISTEN_FDS".to_owned(),
+            WantedSockets::Named(name) => format!("{name} in LISTEN_FDNAMES"),
         };
         return Err(failed(object, ListenFdsError::NoneFits.into()));
     }
     Ok(taken
         .into_iter()
-        .map(|(name, (socket, given))| Taken {
+        .map(|(name, (socket, given))| TakenSocket {
             name: name.clone(),
             socket,
-            given: Ours::lent(given),
+            given: Registered::foreign(given),
         })
         .collect())
 }

@@ -3,11 +3,11 @@
 
 use super::{
     Listener, ListenerStatus,
-    inherited::{self, ListenFdsError, Wanted},
+    inherited::{self, ListenFdsError, WantedSockets},
 };
 use crate::{
     core::error::{Error, Operation},
-    sys::{fd_registry::Ours, handed_over::Given, sockets},
+    sys::{fd_registry::Registered, handed_over::HandedOverFd, sockets},
 };
 use std::{
     io,
@@ -16,11 +16,11 @@ use std::{
 
 /// Where a server's sockets come from.
 #[derive(Debug)]
-pub(crate) enum Origin {
+pub(crate) enum SocketOrigin {
     /// The server opens them itself.
     Itself,
     /// The process that started the program has opened them.
-    Inherited(Wanted),
+    Inherited(WantedSockets),
     /// The program has opened them.
     Program(Vec<OwnedFd>),
 }
@@ -28,10 +28,10 @@ pub(crate) enum Origin {
 /// The sockets of a server.
 #[derive(Debug)]
 pub(crate) struct OpenSockets {
-    pub(crate) origin: Origin,
-    sockets: Vec<Ours<OwnedFd>>,
+    pub(crate) origin: SocketOrigin,
+    sockets: Vec<Registered<OwnedFd>>,
     /// The originals of the inherited sockets.
-    given: Vec<Ours<Given>>,
+    given: Vec<Registered<HandedOverFd>>,
     /// Whether `clean_up` has been called.
     cleaned_up: bool,
 }
@@ -39,7 +39,7 @@ pub(crate) struct OpenSockets {
 impl OpenSockets {
     pub(crate) fn new() -> Self {
         Self {
-            origin: Origin::Itself,
+            origin: SocketOrigin::Itself,
             sockets: Vec::new(),
             given: Vec::new(),
             cleaned_up: false,
@@ -50,16 +50,16 @@ impl OpenSockets {
     pub(crate) fn open<L: Listener>(&mut self, kind: &mut L, backlog: i32) -> io::Result<()> {
         self.cleaned_up = false;
         match &mut self.origin {
-            Origin::Itself => self.sockets = owned(kind.open(backlog)?),
-            Origin::Inherited(wanted) => {
+            SocketOrigin::Itself => self.sockets = owned(kind.open(backlog)?),
+            SocketOrigin::Inherited(wanted) => {
                 let taken = inherited::take(wanted, &|socket| kind.fits(socket))?;
                 for socket in taken {
                     kind.adopt(socket.socket.as_fd())?;
-                    self.sockets.push(Ours::servers(socket.socket));
+                    self.sockets.push(Registered::servers(socket.socket));
                     self.given.push(socket.given);
                 }
             }
-            Origin::Program(sockets) => {
+            SocketOrigin::Program(sockets) => {
                 for socket in sockets.iter() {
                     check(kind, socket)?;
                     kind.adopt(socket.as_fd())?;
@@ -74,11 +74,11 @@ impl OpenSockets {
 
     /// Whether the server has opened them. Then their options are the server's, too.
     pub(crate) fn are_its_own(&self) -> bool {
-        matches!(self.origin, Origin::Itself)
+        matches!(self.origin, SocketOrigin::Itself)
     }
 
     pub(crate) fn are_inherited(&self) -> bool {
-        matches!(self.origin, Origin::Inherited(_))
+        matches!(self.origin, SocketOrigin::Inherited(_))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &OwnedFd> {
@@ -98,7 +98,7 @@ impl OpenSockets {
     }
 
     /// In a child: hands the sockets to the code that accepts.
-    pub(crate) fn take(&mut self) -> Vec<Ours<OwnedFd>> {
+    pub(crate) fn take(&mut self) -> Vec<Registered<OwnedFd>> {
         std::mem::take(&mut self.sockets)
     }
 
@@ -146,8 +146,8 @@ pub(crate) fn shut_down(name: String) -> Error {
     Error::new(Operation::Accept, name, reason)
 }
 
-fn owned(sockets: Vec<OwnedFd>) -> Vec<Ours<OwnedFd>> {
-    sockets.into_iter().map(Ours::servers).collect()
+fn owned(sockets: Vec<OwnedFd>) -> Vec<Registered<OwnedFd>> {
+    sockets.into_iter().map(Registered::servers).collect()
 }
 
 /// Checks that a socket of the program's own is one that this kind of server can accept on.
@@ -177,7 +177,7 @@ mod tests {
         time::Duration,
     };
 
-    fn opened(origin: Origin) -> (OpenSockets, Tcp, TcpListener) {
+    fn opened(origin: SocketOrigin) -> (OpenSockets, Tcp, TcpListener) {
         let mut kind = Tcp::local();
         let mut sockets = OpenSockets {
             origin,
@@ -197,7 +197,7 @@ mod tests {
     /// handler.
     #[test]
     fn its_own_are_closed_for_everybody() {
-        let (mut sockets, mut kind, copy) = opened(Origin::Itself);
+        let (mut sockets, mut kind, copy) = opened(SocketOrigin::Itself);
         assert!(connects(&copy).is_ok());
         assert!(sockets.is_queued());
         sockets.close_for_all(&mut kind);
@@ -212,7 +212,7 @@ mod tests {
         let names = theirs
             .each_ref()
             .map(|one| one.local_addr().expect("an address"));
-        let origin = Origin::Program(theirs.map(OwnedFd::from).into());
+        let origin = SocketOrigin::Program(theirs.map(OwnedFd::from).into());
         let (sockets, kind, _) = opened(origin);
         assert!(sockets.lost(&kind).is_none());
         sockets::shut_down(sockets.iter().nth(1).expect("another"));
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn those_of_somebody_else_go_on() {
         let theirs = TcpListener::bind("127.0.0.1:0").expect("a socket");
-        let (mut sockets, mut kind, copy) = opened(Origin::Program(vec![theirs.into()]));
+        let (mut sockets, mut kind, copy) = opened(SocketOrigin::Program(vec![theirs.into()]));
         sockets.refuse(&mut kind);
         assert!(connects(&copy).is_ok());
         sockets.close_for_all(&mut kind);
@@ -236,7 +236,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn who_is_queued_stays_when_further_clients_are_refused() {
-        let (mut sockets, mut kind, copy) = opened(Origin::Itself);
+        let (mut sockets, mut kind, copy) = opened(SocketOrigin::Itself);
         let queued = connects(&copy).expect("a connection");
         sockets.refuse(&mut kind);
         let error = connects(&copy).expect_err("nobody answers");

@@ -13,7 +13,7 @@ use crate::{
         config::Config,
         event::Event,
         monitor::Monitor,
-        repeats::{EVERY, Repeats, Unsaid},
+        repeats::{EVERY, LeftOut, Repeats},
         say::{self, say},
         time::Time,
     },
@@ -77,7 +77,7 @@ impl Log {
     }
 
     fn exited(&mut self, monitor: &Monitor, child: &Child, death: &Death) {
-        let Some(how) = unasked(death) else {
+        let Some(how) = unexpected(death) else {
             return;
         };
         let (kind, now) = (format!("{how}: {death}"), monitor.now());
@@ -106,15 +106,15 @@ impl Log {
     }
 
     fn turn(&mut self, monitor: &Monitor) {
-        self.say_unsaid(monitor.now());
+        self.log_left_out(monitor.now());
         self.saturation.say_if_due(monitor, "");
     }
 
-    fn say_unsaid(&mut self, now: Time) {
-        for Unsaid { count, last, .. } in self.deaths.take_due(now) {
+    fn log_left_out(&mut self, now: Time) {
+        for LeftOut { count, last, .. } in self.deaths.take_due(now) {
             say!(Warn, "{count} more children: the child {last}");
         }
-        for Unsaid { count, last, .. } in self.replacements.take_due(now) {
+        for LeftOut { count, last, .. } in self.replacements.take_due(now) {
             log::info!("{last} ({count} times more)");
         }
     }
@@ -126,7 +126,7 @@ impl Log {
 
     fn ended(&mut self, monitor: &Monitor) {
         // What is still counted would never be said.
-        self.say_unsaid(monitor.now() + EVERY);
+        self.log_left_out(monitor.now() + EVERY);
         if monitor.losses().any() {
             say!(Warn, "the stop has lost {}", monitor.losses());
         }
@@ -158,7 +158,7 @@ fn set_attributes(config: &Config) -> String {
 }
 
 /// How a child has ended that was not told to by a hook, a cull or a shutdown.
-fn unasked(death: &Death) -> Option<&'static str> {
+fn unexpected(death: &Death) -> Option<&'static str> {
     match death.cause() {
         Cause::Killed | Cause::Failed | Cause::Lost => Some("has died"),
         Cause::OutOfMemory => Some("was ended by the kernel for lack of memory"),

@@ -38,7 +38,7 @@
 //!   be done in a signal handler, which may interrupt another addition.
 
 use crate::{
-    core::metrics::{self, Kind, Refused},
+    core::metrics::{self, MetricKind, Refused},
     sys::cells,
 };
 
@@ -82,8 +82,9 @@ pub struct Histogram {
 impl Histogram {
     /// Counts one observation.
     ///
-    /// One that is not a number is left out. An infinite one counts in its bucket and is left out of
-    /// the sum, which would be infinite from then on; so is one with which the sum would be.
+    /// One that is not a number is left out. An infinite one counts in its bucket and is left out
+    /// of the sum, which would be infinite from then on; so is an observation with which the sum
+    /// would be.
     #[inline]
     pub fn observe(&self, value: f64) {
         if value.is_nan() {
@@ -106,8 +107,8 @@ impl Histogram {
 /// When the name is not one, or is that of a histogram, or when there is no room for another metric.
 pub fn counter(name: &str) -> Counter {
     match declared(name, cells::declare(|schema| schema.counter(name))) {
-        Kind::Counter { at } => Counter { at },
-        Kind::Histogram { .. } => unreachable!("{name} is declared as a counter"),
+        MetricKind::Counter { at } => Counter { at },
+        MetricKind::Histogram { .. } => unreachable!("{name} is declared as a counter"),
     }
 }
 
@@ -128,12 +129,12 @@ pub fn histogram(name: &str, bounds: &[f64]) -> Histogram {
         name,
         cells::declare(|schema| schema.histogram(name, bounds)),
     ) {
-        Kind::Histogram { first, sum, bounds } => Histogram { first, sum, bounds },
-        Kind::Counter { .. } => unreachable!("{name} is declared as a histogram"),
+        MetricKind::Histogram { first, sum, bounds } => Histogram { first, sum, bounds },
+        MetricKind::Counter { .. } => unreachable!("{name} is declared as a histogram"),
     }
 }
 
-fn declared(name: &str, kind: Result<Kind, Refused>) -> Kind {
+fn declared(name: &str, kind: Result<MetricKind, Refused>) -> MetricKind {
     match kind {
         Ok(kind) => kind,
         Err(refused) => panic!("metric {name:?}: {refused}"),
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     fn value(name: &str) -> Value {
-        let mut metrics = cells::show(metrics::Numbers::default()).into_iter();
+        let mut metrics = cells::show(metrics::MetricNumbers::default()).into_iter();
         metrics.find(|metric| metric.name == name).unwrap().value
     }
 

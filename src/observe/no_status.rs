@@ -5,17 +5,17 @@ use crate::{
         child::ChildId, error::Error, event::Event, monitor::Monitor, state::Descriptor, time::Time,
     },
     listeners::ListenerStatus,
-    sys::{clock::Clock, confine::Plan},
+    sys::{clock::Clock, confine::ConfinementPlan},
 };
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted(());
+pub(crate) struct StatusConfig(());
 
 #[derive(Debug, Default)]
 pub(crate) struct Status(());
 
 impl Status {
-    pub(crate) fn open(_: &Wanted, _slots: usize) -> Result<Self, Error> {
+    pub(crate) fn open(_: &StatusConfig, _slots: usize) -> Result<Self, Error> {
         Ok(Self(()))
     }
 
@@ -25,7 +25,7 @@ impl Status {
 
     pub(crate) fn event(&mut self, _: &Monitor, _: &Event<'_>) {}
 
-    pub(crate) fn note_last_words(&mut self, _: ChildId, _: &Monitor) {}
+    pub(crate) fn note_last_lines(&mut self, _: ChildId, _: &Monitor) {}
 
     pub(crate) fn note_drain(&mut self, _: &Monitor) {}
 
@@ -43,7 +43,7 @@ impl Status {
         false
     }
 
-    pub(crate) fn fork(&mut self, _: &mut Monitor, _: Clock, _: &Plan) {}
+    pub(crate) fn fork(&mut self, _: &mut Monitor, _: Clock, _: &ConfinementPlan) {}
 
     pub(crate) fn reap(&mut self, _: &mut Monitor) {}
 

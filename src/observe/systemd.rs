@@ -65,11 +65,11 @@ pub struct Systemd {
     /// Half of the time that systemd allows between two signs of life.
     watchdog: Option<Duration>,
     made_in: u32,
-    phase: Phase,
-    reloads: Reloads,
+    phase: ServicePhase,
+    reloads: ReloadCount,
     saturated: bool,
     waiting: u32,
-    told: Told,
+    notified: Notified,
     /// Nothing is sent before, since the last message could not be.
     retry_at: Time,
     wake_at: Option<Time>,
@@ -78,7 +78,7 @@ pub struct Systemd {
 
 /// How far the server is, as systemd sees it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-enum Phase {
+enum ServicePhase {
     #[default]
     Starting,
     Ready,
@@ -87,17 +87,17 @@ enum Phase {
 
 /// The reloads that have begun and ended. One that begins during another ends with it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Reloads {
+struct ReloadCount {
     begun: u64,
     under_way: bool,
 }
 
 /// What systemd was told, and when each message is due again.
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    phase: Phase,
-    reloads: Reloads,
-    status: Option<Status>,
+struct Notified {
+    phase: ServicePhase,
+    reloads: ReloadCount,
+    status: Option<StatusLine>,
     status_at: Time,
     watchdog_at: Time,
     extend_at: Time,
@@ -105,7 +105,7 @@ struct Told {
 
 /// The numbers of the status line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Status {
+enum StatusLine {
     Serving {
         free: usize,
         busy: usize,
@@ -121,7 +121,7 @@ impl Systemd {
     ///
     /// Children, and programs that the parent runs, do not find NOTIFY_SOCKET, WATCHDOG_USEC and
     /// WATCHDOG_PID. A second call finds none either: one server of a program tells systemd, and a
-    /// program that starts its server anew keeps a clone.
+    /// program that starts its server again keeps a clone.
     ///
     /// Call it while the program has one thread; otherwise the variables stay in the environment.
     pub fn from_env() -> Self {
@@ -146,41 +146,41 @@ impl Systemd {
             socket,
             watchdog,
             made_in: std::process::id(),
-            phase: Phase::Starting,
-            reloads: Reloads::default(),
+            phase: ServicePhase::Starting,
+            reloads: ReloadCount::default(),
             saturated: false,
             waiting: 0,
-            told: Told::default(),
+            notified: Notified::default(),
             retry_at: Time::START,
             wake_at: None,
             warned: false,
         }
     }
 
-    fn enter(&mut self, phase: Phase, monitor: &Monitor) {
+    fn enter(&mut self, phase: ServicePhase, monitor: &Monitor) {
         if self.phase < phase {
             self.phase = phase;
-            self.tell(monitor);
+            self.notify(monitor);
         }
     }
 
     /// Sends what is due in one message.
-    fn tell(&mut self, monitor: &Monitor) {
+    fn notify(&mut self, monitor: &Monitor) {
         // The beginning of a reload is a message of its own, and there may be more to tell after it.
-        while self.tell_one(monitor) && self.told.reloads != self.reloads {}
+        while self.notify_one(monitor) && self.notified.reloads != self.reloads {}
         self.wake_at = self.next(monitor);
     }
 
-    fn tell_one(&mut self, monitor: &Monitor) -> bool {
+    fn notify_one(&mut self, monitor: &Monitor) -> bool {
         let now = monitor.now();
-        if self.phase == Phase::Starting || now < self.retry_at {
+        if self.phase == ServicePhase::Starting || now < self.retry_at {
             return false;
         }
-        let mut told = self.told;
-        let lines = self.due(&mut told, monitor);
+        let mut notified = self.notified;
+        let lines = self.due(&mut notified, monitor);
         let sent = !lines.is_empty() && self.send(&lines.join("\n"), now);
         if sent {
-            self.told = told;
+            self.notified = notified;
         }
         sent
     }
@@ -189,12 +189,12 @@ impl Systemd {
     fn reload(&mut self, under_way: bool, monitor: &Monitor) {
         self.reloads.begun += 1;
         self.reloads.under_way = under_way;
-        self.tell(monitor);
+        self.notify(monitor);
     }
 
     fn reload_ended(&mut self, monitor: &Monitor) {
         self.reloads.under_way = false;
-        self.tell(monitor);
+        self.notify(monitor);
     }
 
     fn send(&mut self, message: &str, now: Time) -> bool {
@@ -213,10 +213,10 @@ impl Systemd {
     }
 
     /// The lines that are due, noted in `told`.
-    fn due(&self, told: &mut Told, monitor: &Monitor) -> Vec<String> {
+    fn due(&self, notified: &mut Notified, monitor: &Monitor) -> Vec<String> {
         let now = monitor.now();
-        if told.reloads.begun != self.reloads.begun && self.phase == Phase::Ready {
-            told.reloads = Reloads {
+        if notified.reloads.begun != self.reloads.begun && self.phase == ServicePhase::Ready {
+            notified.reloads = ReloadCount {
                 begun: self.reloads.begun,
                 under_way: true,
             };
@@ -224,35 +224,38 @@ impl Systemd {
             return vec!["RELOADING=1".to_owned(), format!("MONOTONIC_USEC={since}")];
         }
         let mut lines = Vec::new();
-        if told.phase != self.phase {
-            told.phase = self.phase;
+        if notified.phase != self.phase {
+            notified.phase = self.phase;
             lines.extend(self.phase_lines());
-        } else if told.reloads.under_way && !self.reloads.under_way && self.phase == Phase::Ready {
+        } else if notified.reloads.under_way
+            && !self.reloads.under_way
+            && self.phase == ServicePhase::Ready
+        {
             lines.push("READY=1".to_owned());
         }
-        told.reloads = self.reloads;
+        notified.reloads = self.reloads;
         let status = self.status(monitor.pool.census());
-        if told.status != Some(status) && told.status_at <= now {
-            told.status = Some(status);
-            told.status_at = now + STATUS_EVERY;
+        if notified.status != Some(status) && notified.status_at <= now {
+            notified.status = Some(status);
+            notified.status_at = now + STATUS_EVERY;
             lines.push(status.line());
         }
-        if self.phase == Phase::Stopping && told.extend_at <= now {
-            told.extend_at = now + EXTEND_EVERY;
+        if self.phase == ServicePhase::Stopping && notified.extend_at <= now {
+            notified.extend_at = now + EXTEND_EVERY;
             lines.push(format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
         }
         if let Some(interval) = self.watchdog
-            && told.watchdog_at <= now
+            && notified.watchdog_at <= now
             && self.is_alive(monitor)
         {
-            told.watchdog_at = now + interval;
+            notified.watchdog_at = now + interval;
             lines.push("WATCHDOG=1".to_owned());
         }
         lines
     }
 
     fn phase_lines(&self) -> Vec<String> {
-        if self.phase == Phase::Stopping {
+        if self.phase == ServicePhase::Stopping {
             return vec!["STOPPING=1".to_owned()];
         }
         let pid = std::process::id();
@@ -265,12 +268,12 @@ impl Systemd {
             .collect()
     }
 
-    fn status(&self, census: Census) -> Status {
+    fn status(&self, census: Census) -> StatusLine {
         match self.phase {
-            Phase::Stopping => Status::Stopping {
+            ServicePhase::Stopping => StatusLine::Stopping {
                 left: census.live(),
             },
-            _ => Status::Serving {
+            _ => StatusLine::Serving {
                 free: census.idle(),
                 busy: census.busy,
                 waiting: self.waiting,
@@ -282,7 +285,7 @@ impl Systemd {
     fn is_alive(&self, monitor: &Monitor) -> bool {
         let (now, timeout) = (monitor.now(), monitor.timeout());
         timeout.is_zero()
-            || self.phase == Phase::Stopping
+            || self.phase == ServicePhase::Stopping
             || monitor
                 .children()
                 .any(|child| child.has_acked() && now.since(child.last_ack()) <= timeout)
@@ -295,12 +298,12 @@ impl Systemd {
         if now < self.retry_at {
             return Some(self.retry_at);
         }
-        let unsettled = self.told.status != Some(self.status(monitor.pool.census()));
-        let started = self.phase > Phase::Starting;
+        let unsettled = self.notified.status != Some(self.status(monitor.pool.census()));
+        let started = self.phase > ServicePhase::Starting;
         let deadlines = [
-            self.watchdog.map(|_| self.told.watchdog_at),
-            (self.phase == Phase::Stopping).then_some(self.told.extend_at),
-            unsettled.then_some(self.told.status_at),
+            self.watchdog.map(|_| self.notified.watchdog_at),
+            (self.phase == ServicePhase::Stopping).then_some(self.notified.extend_at),
+            unsettled.then_some(self.notified.status_at),
             // The queue grows without any other event.
             self.saturated.then_some(now + STATUS_EVERY),
         ];
@@ -315,22 +318,22 @@ impl Observer for Systemd {
             return;
         }
         match *event {
-            Event::Ready { .. } => self.enter(Phase::Ready, monitor),
-            Event::Forked { .. } if monitor.programs => self.enter(Phase::Ready, monitor),
+            Event::Ready { .. } => self.enter(ServicePhase::Ready, monitor),
+            Event::Forked { .. } if monitor.programs => self.enter(ServicePhase::Ready, monitor),
             // The server is ready: an upgrade has changed its program.
-            Event::Adopted { .. } => self.enter(Phase::Ready, monitor),
+            Event::Adopted { .. } => self.enter(ServicePhase::Ready, monitor),
             Event::ReloadBegan { .. } => self.reload(true, monitor),
             Event::ReloadFailed { .. } if !self.reloads.under_way => self.reload(false, monitor),
             Event::ReloadFailed { .. } | Event::Reloaded { .. } => self.reload_ended(monitor),
             Event::StopAnnounced { .. } | Event::ShuttingDown => {
-                self.enter(Phase::Stopping, monitor);
+                self.enter(ServicePhase::Stopping, monitor);
             }
             Event::Saturated { waiting, .. } => {
                 (self.saturated, self.waiting) = (true, waiting.unwrap_or(0));
             }
             Event::Waiting { clients, .. } => self.waiting = clients,
             Event::Relieved { .. } => (self.saturated, self.waiting) = (false, 0),
-            Event::Turn { .. } => self.tell(monitor),
+            Event::Turn { .. } => self.notify(monitor),
             _ => {}
         }
     }
@@ -340,7 +343,7 @@ impl Observer for Systemd {
     }
 }
 
-impl Status {
+impl StatusLine {
     fn line(self) -> String {
         match self {
             Self::Serving {

@@ -2,20 +2,20 @@
 //! to take it over. Until that has succeeded, nothing of the other program is closed, so that it can
 //! come back.
 
-use super::{PreFork, builder::Builder, guarded, parent::Parent};
+use super::{PreFork, builder::Builder, guarded, parent::ParentState};
 use crate::{
     core::{
         child::ChildId,
         error::{Error, Operation},
         monitor::{outlived, reached, restored},
         say::say,
-        state::{Role, Snapshot},
+        state::{FdRole, Snapshot},
         upgrade::UpgradeFailure,
     },
     hooks::{ChildServer, PreForkHooks},
     sys::{
         fork, limits, signals,
-        upgrade::{self, Summons, Way},
+        upgrade::{self, UpgradeInstruction, UpgradeTask},
     },
 };
 use std::{
@@ -30,11 +30,14 @@ const EXIT_LOST: i32 = 71;
 
 impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// Does what the program that has executed this one wants of it.
-    pub(super) fn start_summoned(self, summons: &Summons) -> Result<PreFork<H, S>, Error> {
-        match summons.way {
-            Way::Trial { answers, end } => self.try_state(summons.state, answers, end),
-            Way::Forth { image } => Ok(self.take_over(summons.state, image)),
-            Way::Back { ref reason } => self.take_over_again(summons.state, reason),
+    pub(super) fn start_as_instructed(
+        self,
+        instruction: &UpgradeInstruction,
+    ) -> Result<PreFork<H, S>, Error> {
+        match instruction.task {
+            UpgradeTask::Trial { answers, end } => self.try_state(instruction.state, answers, end),
+            UpgradeTask::TakeOver { image } => Ok(self.take_over(instruction.state, image)),
+            UpgradeTask::TakeBack { ref reason } => self.take_over_again(instruction.state, reason),
         }
     }
 
@@ -68,7 +71,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
 
     /// Takes over again, since the program after this one could not.
     fn take_over_again(mut self, state: RawFd, reason: &str) -> Result<PreFork<H, S>, Error> {
-        let failed = |error| Error::new(Operation::Upgrade, "the way back", error);
+        let failed = |error| Error::new(Operation::Upgrade, "the task back", error);
         let mut snapshot = read_listed(state).map_err(failed)?;
         if let Err(error) = restore(&snapshot, &mut self) {
             say!(Warn, "what the hooks have saved is not used: {error}");
@@ -98,14 +101,14 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         if state.program.back.is_none() {
             prefork.inner.handed_on.clone_from(&state.hooks);
         }
-        prefork.inner.parent.tell_time();
+        prefork.inner.parent.update_time();
         prefork
             .inner
             .parent
             .monitor
             .restore_attributes(&state.attributes);
         prefork.open()?;
-        prefork.inner.parent.tell_time();
+        prefork.inner.parent.update_time();
         prefork.adopt_children(state)?;
         signals::resume(state.pool.mask)
             .map_err(|error| Error::new(Operation::Signal, "mask", error))?;
@@ -163,11 +166,14 @@ fn check_listed(state: &Snapshot) -> io::Result<()> {
         return Err(io::Error::other(reason));
     }
     let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
-    let named: [(Role, Vec<u32>); 4] = [
-        (Role::Pipe, pipes.filter_map(|pipe| pipe.fd).collect()),
-        (Role::Board, state.boards.iter().map(|it| it.fd).collect()),
-        (Role::Client, state.clients.iter().map(|it| it.fd).collect()),
-        (Role::Stops, state.stop_boards()),
+    let named: [(FdRole, Vec<u32>); 4] = [
+        (FdRole::Pipe, pipes.filter_map(|pipe| pipe.fd).collect()),
+        (FdRole::Board, state.boards.iter().map(|it| it.fd).collect()),
+        (
+            FdRole::Client,
+            state.clients.iter().map(|it| it.fd).collect(),
+        ),
+        (FdRole::Stops, state.stop_boards()),
     ];
     for (role, mut named) in named {
         let mut listed: Vec<_> = state.with_role(role).map(|it| it.fd).collect();
@@ -215,16 +221,16 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
 
     /// A client that has asked for the upgrade on the control socket gets its outcome there.
     fn adopt_clients(&mut self, state: &Snapshot) {
-        let Parent {
+        let ParentState {
             monitor,
             system,
-            desk,
+            client_table,
             ..
         } = &mut self.inner.parent;
         let listens = system.listens_for_control();
         for client in &state.clients {
             match system.adopt_control(client.fd) {
-                Ok(number) => desk.adopt(number, client, listens, monitor.now()),
+                Ok(number) => client_table.adopt(number, client, listens, monitor.now()),
                 Err(error) => say!(Warn, "a client of the control socket is lost: {error}"),
             }
         }
@@ -235,7 +241,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         for address in upgrade::withdraw() {
             log::info!("{address} is not listened on any more");
         }
-        let duplicated = [Role::Board, Role::DeathRead, Role::DeathWrite, Role::Stops];
+        let duplicated = [
+            FdRole::Board,
+            FdRole::DeathRead,
+            FdRole::DeathWrite,
+            FdRole::Stops,
+        ];
         for original in duplicated
             .into_iter()
             .flat_map(|role| state.with_role(role))
@@ -248,7 +259,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             .system
             .adopt_orphans(&state.pool.orphans.0);
         self.adopt_clients(state);
-        self.inner.parent.tell_untold();
+        self.inner.parent.emit_pending();
         self.inner.deaths_unknown = true;
         for child in &state.children {
             if child.end.is_some() {
@@ -260,7 +271,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
             "took over from version {}: {} children, {} sockets",
             state.program.version,
             state.children.len(),
-            state.with_role(Role::Listener).count()
+            state.with_role(FdRole::Listener).count()
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The description of a server before it starts, and the start.
 
-use super::{PreFork, parent::Parent, turn::Loop};
+use super::{PreFork, parent::ParentState, turn::Loop};
 #[cfg(feature = "status")]
 use crate::observe::status::StatusAddress;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
         event::Event,
         monitor::Monitor,
         report::Report,
-        signal_policy::Takes,
+        signal_policy::TakenSignals,
         state::Snapshot,
         system::System,
         wire::CommWords,
@@ -23,11 +23,11 @@ use crate::{
     listeners::socket_file::{SocketFile, listen_privately},
     observe::{
         Observer, Observers, log,
-        status::{Status, Wanted},
+        status::{Status, StatusConfig},
     },
     sys::{
         adopted::Adoption,
-        confine::Plan,
+        confine::ConfinementPlan,
         fd_registry::{self, PreForkId},
         limits::{self, Threads},
         unix::UnixSystem,
@@ -57,7 +57,7 @@ pub struct Builder<H, S> {
     confinement: Confinement,
     observers: Observers,
     control: Option<PathBuf>,
-    status: Wanted,
+    status: StatusConfig,
     #[cfg(feature = "holder")]
     holder: bool,
 }
@@ -92,7 +92,7 @@ impl<S: ChildServer> Builder<DefaultHooks, S> {
             confinement: Confinement::default(),
             observers: Observers::default(),
             control: None,
-            status: Wanted::default(),
+            status: StatusConfig::default(),
             #[cfg(feature = "holder")]
             holder: false,
         }
@@ -165,10 +165,10 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     ///
     /// It is told as a page, as JSON, as metrics and as probes.
     ///
-    /// A process beside the children answers, which the parent starts with its first turn and starts
-    /// again if it ends. It counts for no pool, has the [confinement](Self::confinement) of a child
-    /// but for its limits, and answers until the server has ended. `docs/status.md` describes what is
-    /// told.
+    /// A process beside the children answers, which the parent starts with its first turn and
+    /// starts again if it ends. It does not count as a child, has the
+    /// [confinement](Self::confinement) of a child except for its limits, and answers until the
+    /// server has ended. `docs/status.md` describes what is told.
     ///
     /// Default: nothing is told, and nothing listens.
     ///
@@ -250,9 +250,9 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
     /// When the hook `handler_start` does.
     pub fn start(self) -> Result<PreFork<H, S>, Error> {
         log::stand_in();
-        match upgrade::summons() {
+        match upgrade::instruction() {
             None => self.start_afresh(),
-            Some(summons) => self.start_summoned(&summons),
+            Some(instruction) => self.start_as_instructed(&instruction),
         }
     }
 
@@ -271,7 +271,7 @@ impl<H: PreForkHooks, S: ChildServer> Builder<H, S> {
         check_channel(&mut self.server, attributes.comm_channel)
             .map_err(|error| Error::new(Operation::Start, "the server", error))?;
         check_session(&mut self.server, &self.confinement)?;
-        let plan = Plan::new(&self.confinement)?;
+        let plan = ConfinementPlan::new(&self.confinement)?;
         let private = usize::from(attributes.comm_channel == CommChannel::Private);
         limits::ensure_open_files(attributes.max_clients, DESCRIPTORS_A_CHILD + private)?;
         let mut system = UnixSystem::new(
@@ -327,8 +327,8 @@ fn open_control(path: &Path, system: &mut UnixSystem) -> Result<Option<SocketFil
     Ok(file)
 }
 
-fn takes(attributes: &Attributes) -> Takes {
-    Takes {
+fn takes(attributes: &Attributes) -> TakenSignals {
+    TakenSignals {
         handle_signals: attributes.handle_signals,
         resize_signals: attributes.resize_signals,
     }
@@ -356,8 +356,8 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Runs `handler_start`, and ends nothing if that fails.
     pub(super) fn open(&mut self) -> Result<(), Error> {
         let inner = &mut self.inner;
-        inner.parent.tell(&Event::Starting);
-        let (hooks, server) = (inner.hooks.asked(), &mut inner.server);
+        inner.parent.emit(&Event::Starting);
+        let (hooks, server) = (inner.hooks.current(), &mut inner.server);
         let monitor = &mut inner.parent.monitor;
         monitor.programs = server.execs();
         let processors = thread::available_parallelism();
@@ -371,12 +371,12 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         });
         started.map_err(|error| Error::new(Operation::Start, "the server", error))?;
         self.lead_signals()?;
-        self.inner.tell_start();
+        self.inner.emit_start();
         Ok(())
     }
 
     fn lead_signals(&mut self) -> Result<(), Error> {
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &mut self.inner.parent;
         let mut signals = monitor.leads().keys();

@@ -10,7 +10,7 @@ use crate::{
         child_link::{ChildLink, PipeSink, Traced},
         fork::{self, ChildSetup},
         title::ChildTitle,
-        unix::{Newborn, UnixSystem},
+        unix::{NewChild, UnixSystem},
     },
 };
 use std::{
@@ -26,7 +26,11 @@ const EXIT_START: i32 = 102;
 /// A system whose forks make processes.
 pub(crate) trait ChildSide: System {
     /// Makes a new process a child, and returns its end of the link to the parent.
-    fn become_child(&mut self, newborn: Self::Newborn, monitor: &mut Monitor) -> io::Result<Comm>;
+    fn become_child(
+        &mut self,
+        new_child: Self::NewChild,
+        monitor: &mut Monitor,
+    ) -> io::Result<Comm>;
     /// Limits what it may do and use from now on.
     fn confine(&self) -> io::Result<()>;
     /// Ties it to the parent's life again: the user's own set-up may have cleared the tie.
@@ -38,10 +42,10 @@ pub(crate) trait ChildSide: System {
 }
 
 impl ChildSide for UnixSystem {
-    fn become_child(&mut self, newborn: Newborn, monitor: &mut Monitor) -> io::Result<Comm> {
+    fn become_child(&mut self, new_child: NewChild, monitor: &mut Monitor) -> io::Result<Comm> {
         monitor.pid = std::process::id();
         let (words, coalesce) = (monitor.comm_words(), monitor.coalesce_words());
-        let Newborn { id, ends, mask } = newborn;
+        let NewChild { id, ends, mask } = new_child;
         let setup = ChildSetup {
             id: self.id,
             tie: self.tie(),
@@ -93,10 +97,10 @@ impl ChildSide for UnixSystem {
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Runs the child, to the end of the process.
-    pub(super) fn live_as_child(&mut self, newborn: Y::Newborn) -> ! {
+    pub(super) fn live_as_child(&mut self, new_child: Y::NewChild) -> ! {
         let life = AssertUnwindSafe(|| {
             let parent = &mut self.parent;
-            let born = parent.system.become_child(newborn, &mut parent.monitor);
+            let born = parent.system.become_child(new_child, &mut parent.monitor);
             // Before any code of the user's runs in this process.
             match born.and_then(|comm| parent.system.confine().map(|()| comm)) {
                 Ok(mut comm) => self.serve(&mut comm),
@@ -123,7 +127,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let mut start = Start::new(&mut self.parent.monitor, comm, &mut self.server);
         let started = self
             .hooks
-            .asked()
+            .current()
             .server_start(&mut start)
             .and_then(|()| system.tie_to_parent());
         let code = match started {
@@ -139,7 +143,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                 }
             },
         };
-        self.hooks.asked().server_exiting(&mut start);
+        self.hooks.current().server_exiting(&mut start);
         code
     }
 }

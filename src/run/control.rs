@@ -1,12 +1,12 @@
 //! The control socket in the loop: accepts and reads its clients, begins their commands, writes the
 //! answers. `core/control` decides what a command does and when it is done.
 
-use super::{child::ChildSide, parent::Parent, turn::Loop};
+use super::{child::ChildSide, parent::ParentState, turn::Loop};
 use crate::{
     core::{
-        control::{Answer, Problem, may_control},
+        control::{Answer, ErrorCode, may_control},
         notice::Notice,
-        system::{Caller, Heard, Ready, Source, System},
+        system::{ClientRead, EventSource, NewClient, Ready, System},
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -18,25 +18,29 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Reads the clients of the control socket, and begins their commands.
     pub(super) fn serve_control(&mut self, ready: &[Ready]) {
         self.parent.hear_control(ready);
-        let Parent { monitor, desk, .. } = &mut self.parent;
-        desk.begin(monitor);
+        let ParentState {
+            monitor,
+            client_table,
+            ..
+        } = &mut self.parent;
+        client_table.begin(monitor);
         self.parent.status.note_drain(&self.parent.monitor);
-        let wish = self.parent.monitor.take_wish();
-        self.obey(wish);
+        let effect = self.parent.monitor.take_stop_effect();
+        self.apply_stop(effect);
     }
 }
 
-impl<Y: System> Parent<Y> {
+impl<Y: System> ParentState<Y> {
     fn hear_control(&mut self, ready: &[Ready]) {
         for event in ready {
-            if let Source::Control(client) = event.source {
-                self.desk.woke(client);
+            if let EventSource::Control(client) = event.source {
+                self.client_table.woke(client);
             }
         }
         // Clients that have gone make room for others.
         self.read_control();
         for _ in 0..ACCEPTS {
-            if !self.desk.accepts(self.monitor.now()) {
+            if !self.client_table.accepts(self.monitor.now()) {
                 break;
             }
             self.accept_control();
@@ -46,19 +50,19 @@ impl<Y: System> Parent<Y> {
     fn accept_control(&mut self) {
         match self.system.accept_control() {
             Ok(Some(caller)) => self.admit(caller),
-            Ok(None) => self.desk.accepted_all(),
+            Ok(None) => self.client_table.accepted_all(),
             Err(error) => {
                 self.monitor.notice(
                     Notice::ControlAccept,
                     format_args!("the control socket cannot be accepted on: {error}"),
                 );
-                self.desk.accept_failed(self.monitor.now());
+                self.client_table.accept_failed(self.monitor.now());
             }
         }
     }
 
-    fn admit(&mut self, caller: Caller) {
-        let Caller {
+    fn admit(&mut self, caller: NewClient) {
+        let NewClient {
             client, pid, user, ..
         } = caller;
         if !may_control(&caller) {
@@ -68,9 +72,9 @@ impl<Y: System> Parent<Y> {
                 Notice::RefusedControl,
                 format_args!("control client refused: {text}"),
             );
-            return self.turn_away(client, Answer::error(Problem::Denied, &text));
+            return self.turn_away(client, Answer::error(ErrorCode::Denied, &text));
         }
-        match self.desk.make_room() {
+        match self.client_table.make_room() {
             Ok(idle) => {
                 idle.into_iter()
                     .for_each(|idle| self.system.close_control(idle));
@@ -78,7 +82,7 @@ impl<Y: System> Parent<Y> {
                     Notice::ControlClient,
                     format_args!("control client {client}: process {pid} of user {user}"),
                 );
-                self.desk.add(client, self.monitor.now());
+                self.client_table.add(client, self.monitor.now());
             }
             Err(answer) => self.turn_away(client, answer),
         }
@@ -93,38 +97,39 @@ impl<Y: System> Parent<Y> {
     /// Reads each client once: one that sends without end does not keep the loop.
     fn read_control(&mut self) {
         let mut buffer = Vec::new();
-        for (client, room) in self.desk.to_read() {
+        for (client, room) in self.client_table.to_read() {
             buffer.resize(room, 0);
             match self.system.read_control(client, &mut buffer) {
-                Heard::Bytes(count) => {
+                ClientRead::Bytes(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
-                    self.desk.received(client, bytes, self.monitor.now());
+                    self.client_table
+                        .received(client, bytes, self.monitor.now());
                 }
-                Heard::Nothing => self.desk.read_all(client),
-                Heard::End => self.desk.ended(client),
-                Heard::Gone => self.desk.left(client),
+                ClientRead::Nothing => self.client_table.read_all(client),
+                ClientRead::End => self.client_table.ended(client),
+                ClientRead::Gone => self.client_table.left(client),
             }
         }
     }
 
     /// Answers the commands that are done, and closes the clients that are over.
     pub(super) fn answer_control(&mut self) {
-        self.desk.look(&self.monitor);
+        self.client_table.look(&self.monitor);
         self.write_control();
-        for client in self.desk.take_over(self.monitor.now()) {
+        for client in self.client_table.take_over(self.monitor.now()) {
             self.system.close_control(client);
         }
     }
 
     /// Writes as much as the kernel takes: no client is waited for.
     pub(super) fn write_control(&mut self) {
-        for client in self.desk.to_write() {
+        for client in self.client_table.to_write() {
             match self
                 .system
-                .write_control(client, self.desk.outgoing(client))
+                .write_control(client, self.client_table.outgoing(client))
             {
-                Ok(count) => self.desk.wrote(client, count, self.monitor.now()),
-                Err(_) => self.desk.left(client),
+                Ok(count) => self.client_table.wrote(client, count, self.monitor.now()),
+                Err(_) => self.client_table.left(client),
             }
         }
     }

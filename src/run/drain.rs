@@ -4,7 +4,7 @@
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
-    core::draining::{Outlook, Takers},
+    core::draining::{DrainView, Takers},
     hooks::{ChildServer, PreForkHooks},
 };
 
@@ -29,7 +29,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return;
         }
         let monitor = &self.parent.monitor;
-        let seen = Outlook {
+        let seen = DrainView {
             now: monitor.now(),
             queued: self.server.is_queued(),
             takers: Takers::of(monitor.children(), monitor.programs),
@@ -39,7 +39,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// Closes the listeners, and counts the clients whom that resets.
+    /// Closes the listeners, and counts the clients that this resets.
     fn close_listeners(&mut self, any_queued: bool) {
         if any_queued {
             let lost = queued(&mut self.server);

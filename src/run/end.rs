@@ -7,7 +7,7 @@ use crate::{
         error::Error,
         event::Event,
         notice::Notice,
-        stop::{Manner, Wish},
+        stop::{Manner, StopEffect},
         system::Wait,
     },
     hooks::{ChildServer, PreForkHooks},
@@ -23,7 +23,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn end_if_over(&mut self) {
         self.give_up_the_immortal();
         let monitor = &self.parent.monitor;
-        if !monitor.is_shutdown() || monitor.pool.len() > 0 || self.hooks.asks_nobody() {
+        if !monitor.is_shutdown() || monitor.pool.len() > 0 || self.hooks.uses_defaults() {
             return;
         }
         let give_up = *self.at_the_latest.get_or_insert(monitor.now() + LAST_WORK);
@@ -63,15 +63,15 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.run_down();
             self.done = true;
             self.note_refusals();
-            self.tell_end();
+            self.emit_end();
         }
         self.close();
     }
 
     /// Ends the living children as a shutdown does, in turns of the loop.
     fn run_down(&mut self) {
-        self.parent.tell_time();
-        self.hooks.ask_nobody(true);
+        self.parent.update_time();
+        self.hooks.use_defaults(true);
         if self.parent.monitor.pool.len() > 0 {
             self.shut_down_now();
         }
@@ -79,19 +79,19 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             // It fails only at the end of a server, which is not reached here.
             let _ = self.turn(Wait::ForAnything(None));
         }
-        self.hooks.ask_nobody(false);
+        self.hooks.use_defaults(false);
     }
 
     /// Without a delay, and with a bound even if SIGQUIT has asked for none.
     fn shut_down_now(&mut self) {
-        self.obey(Wish::Shutdown);
+        self.apply_stop(StopEffect::Shutdown);
         self.parent.monitor.ask_stop(Manner::Bounded);
     }
 
     /// A wait for events has failed. In an end that the program has brought about, the loop goes on
     /// without one: it looks for deaths in each turn.
     pub(super) fn waits_no_more(&mut self, error: Error) -> Result<(), Error> {
-        if !self.hooks.asks_nobody() {
+        if !self.hooks.uses_defaults() {
             return Err(error);
         }
         self.deaths_unknown = true;
@@ -103,16 +103,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.done = true;
         self.note_refusals();
         self.call_stop();
-        self.tell_end();
+        self.emit_end();
         self.close();
     }
 
-    fn tell_end(&mut self) {
+    fn emit_end(&mut self) {
         self.parent.monitor.end_notices();
         for name in std::mem::take(&mut self.listeners) {
-            self.parent.tell(&Event::ListenerClosed { name: &name });
+            self.parent.emit(&Event::ListenerClosed { name: &name });
         }
-        self.parent.tell(&Event::Ended);
+        self.parent.emit(&Event::Ended);
         self.parent.write_control();
     }
 

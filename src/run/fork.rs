@@ -1,7 +1,7 @@
 //! Forks a child: a hook asks for it, the monitor allows it, the system does it. `child.rs` runs
 //! the new child.
 
-use super::{child::ChildSide, parent::Parent, turn::Loop};
+use super::{child::ChildSide, parent::ParentState, turn::Loop};
 use crate::{
     core::{
         child::Reason,
@@ -41,13 +41,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let retry_in = self.parent.monitor.fork_failed();
         let event = Event::ForkFailed { error, retry_in };
         if self.parent.system.is_passing(error.io_error()) {
-            let hooks = self.hooks.asked();
-            self.parent.call_and_tell("fork_failed", &event, |monitor| {
+            let hooks = self.hooks.current();
+            self.parent.call_and_emit("fork_failed", &event, |monitor| {
                 hooks.fork_failed(monitor, error.io_error(), retry_in);
             });
         } else {
             self.call_run_error(error.operation(), error.io_error(), None);
-            self.parent.tell(&event);
+            self.parent.emit(&event);
         }
     }
 
@@ -55,7 +55,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.settle();
         self.check_threads()?;
         let group = self.group();
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &mut self.parent;
         let channel = monitor.comm_channel();
@@ -80,7 +80,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             reserved: monitor.forks_reserve(),
         };
         match system.fork(terms)? {
-            Forked::Child(newborn) => self.live_as_child(newborn),
+            Forked::Child(new_child) => self.live_as_child(new_child),
             Forked::Parent {
                 pid,
                 process,

@@ -1,7 +1,7 @@
 //! Calls the program's code, hooks and observers. Catches panics, and warns of slow calls. Decides
 //! nothing.
 
-use super::parent::Parent;
+use super::parent::ParentState;
 use crate::{
     core::{monitor::Monitor, notice::Notice, say::say, slow_hooks::SLOW, system::System},
     hooks::PreForkHooks,
@@ -30,7 +30,7 @@ impl fmt::Display for Callee {
     }
 }
 
-impl<Y: System> Parent<Y> {
+impl<Y: System> ParentState<Y> {
     /// Calls a hook or an observer. A panic is caught, logged and counted. A call that blocks the
     /// parent for long is logged and counted as well. (This reads the clock twice, without a system
     /// call, which is a small part of the cost of a word.)

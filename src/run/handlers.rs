@@ -6,7 +6,7 @@ use crate::{
     core::{
         child::ChildId,
         error::{self, Error, Operation},
-        states::Posted,
+        states::PostedState,
     },
     hooks::{ChildServer, PreForkHooks, defaults},
 };
@@ -19,7 +19,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.done || !self.is_here() {
             return;
         }
-        self.parent.tell_time();
+        self.parent.update_time();
         act(self);
         self.perform();
     }
@@ -79,7 +79,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn is_ending(&self) -> bool {
         let monitor = &self.parent.monitor;
-        monitor.is_shutdown() || monitor.queue.has(&Posted::Shutdown)
+        monitor.is_shutdown() || monitor.queue.has(&PostedState::Shutdown)
     }
 
     pub(super) fn call_shutdown(&mut self) {

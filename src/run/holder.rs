@@ -3,15 +3,15 @@
 //! was an upgrade; a parent after the first takes over the children of the one before. The holder
 //! itself is in `sys/holder`.
 
-use super::{PreFork, guarded, parent::Parent, turn::Loop};
+use super::{PreFork, guarded, parent::ParentState, turn::Loop};
 use crate::{
     core::{
         child::{ChildId, WaitStatus},
-        control::Desk,
+        control::ClientTable,
         error::{Error, Operation},
         event::Event,
-        journal::Heir,
-        monitor::{ToldBefore, outlived, reached, restored},
+        journal::InheritedChild,
+        monitor::{RetiredBefore, outlived, reached, restored},
         notes::PoolNote,
         say::say,
         state::{ChildState, PoolState, Snapshot},
@@ -21,7 +21,7 @@ use crate::{
     hooks::{ChildServer, PreForkHooks},
     sys::{
         fd_registry, fork,
-        holder::{Inherited, Legacy, Split, keeps_programs, pending},
+        holder::{HolderSplit, InheritedProcess, Legacy, keeps_programs, pending},
         limits::Threads,
         stdio,
         unix::UnixSystem,
@@ -105,10 +105,10 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
 
     /// Begins as a parent below the holder, the first one or a later one. The pool that is in memory is
     /// that of the process that is the holder now.
-    fn begin(&mut self, split: &Split, children: &[ChildState]) -> Result<(), Error> {
+    fn begin(&mut self, split: &HolderSplit, children: &[ChildState]) -> Result<(), Error> {
         self.parent.monitor.pool.disown();
         self.parent.system.renew_poller()?;
-        self.parent.tell_time();
+        self.parent.update_time();
         match split.earlier {
             0 => {
                 self.warn_of_programs();
@@ -116,7 +116,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             }
             _ => {
                 self.take_over()?;
-                self.tell_takeover(split);
+                self.emit_takeover(split);
                 Ok(())
             }
         }
@@ -152,7 +152,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     /// Takes over what the parent before has left.
     fn take_over(&mut self) -> Result<(), Error> {
         // They were those of the first parent.
-        self.parent.desk = Desk::default();
+        self.parent.client_table = ClientTable::default();
         let (note, saved, inherited) = self.parent.system.inherit();
         self.go_on_with_upgrade(note.upgrade);
         let saved = self.regain_settings(Snapshot::decode(&saved).ok(), &note);
@@ -168,8 +168,12 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             ..saved
         };
         self.inherit(&state, &inherited)?;
-        let told: Vec<_> = inherited.iter().filter_map(Inherited::told).collect();
-        let succeeds = |child: &&Inherited| child.record.successor && child.record.told.is_none();
+        let told: Vec<_> = inherited
+            .iter()
+            .filter_map(InheritedProcess::told)
+            .collect();
+        let succeeds =
+            |child: &&InheritedProcess| child.record.successor && child.record.told.is_none();
         let successors = inherited.iter().filter(succeeds);
         successors.for_each(|child| self.parent.monitor.succeeds_still(child.id()));
         self.parent.monitor.go_on(note.stop, &told);
@@ -180,9 +184,9 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         for child in inherited.iter().filter(|child| child.record.end.is_some()) {
             self.reap_one(child.id());
         }
-        let wish = self.parent.monitor.take_wish();
-        self.obey(wish);
-        self.parent.tell_untold();
+        let effect = self.parent.monitor.take_stop_effect();
+        self.apply_stop(effect);
+        self.parent.emit_pending();
         self.deaths_unknown = true;
         self.reading.compare_board();
         Ok(())
@@ -190,7 +194,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
 
     /// The upgrade by which this program has come is where the parent before has left it.
     fn go_on_with_upgrade(&mut self, left: UpgradeNote) {
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &mut self.parent;
         match monitor.go_on_with_upgrade(left, system.upgrades.may_return()) {
@@ -241,12 +245,12 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         }
     }
 
-    fn inherit(&mut self, state: &Snapshot, inherited: &[Inherited]) -> Result<(), Error> {
+    fn inherit(&mut self, state: &Snapshot, inherited: &[InheritedProcess]) -> Result<(), Error> {
         let failed = |error| Error::new(Operation::Start, "the children", error);
         let words = self.parent.monitor.comm_words();
         let mut children = Vec::new();
         for child in inherited {
-            let state = self.heir(child).state(state.pool.now);
+            let state = self.inherited(child).state(state.pool.now);
             let process = self.parent.system.adopt_ward(&state, None);
             let process = process.map_err(failed)?;
             let mut record = restored(&state);
@@ -258,8 +262,8 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         Ok(())
     }
 
-    fn heir(&self, child: &Inherited) -> Heir {
-        Heir {
+    fn inherited(&self, child: &InheritedProcess) -> InheritedChild {
+        InheritedChild {
             slot: child.slot,
             record: child.record,
             notes: self.parent.system.notes(child.slot as usize),
@@ -267,8 +271,8 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
         }
     }
 
-    fn tell_takeover(&mut self, split: &Split) {
-        let &Split { earlier, ended, at } = split;
+    fn emit_takeover(&mut self, split: &HolderSplit) {
+        let &HolderSplit { earlier, ended, at } = split;
         let took = self.parent.system.now().since(at);
         let children = self.parent.monitor.children().count();
         say!(
@@ -280,7 +284,7 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
             ),
             took.as_secs_f64() * 1e3
         );
-        self.parent.tell(&Event::TookOver {
+        self.parent.emit(&Event::TookOver {
             earlier,
             code: ended.and_then(WaitStatus::code),
             signal: ended.and_then(WaitStatus::signal),
@@ -290,15 +294,15 @@ impl<H: PreForkHooks, S: ChildServer> Loop<H, S, UnixSystem> {
     }
 }
 
-impl Inherited {
+impl InheritedProcess {
     fn id(&self) -> ChildId {
         ChildId::new(self.slot, self.record.serial)
     }
 
     /// What the parent before has told it.
-    fn told(&self) -> Option<ToldBefore> {
+    fn told(&self) -> Option<RetiredBefore> {
         let was_told = self.told_to_leave || self.record.told.is_some();
-        was_told.then(|| ToldBefore {
+        was_told.then(|| RetiredBefore {
             child: self.id(),
             was_sent: self.told_to_leave,
             why: self.record.told,

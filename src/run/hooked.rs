@@ -1,14 +1,14 @@
 //! Calls hooks with the monitor, and passes them what children have said. Decides nothing.
 
-use super::{child::ChildSide, guarded::Callee, parent::Parent, turn::Loop};
+use super::{child::ChildSide, guarded::Callee, parent::ParentState, turn::Loop};
 use crate::{
-    core::{child::ChildId, monitor::Monitor, system::Pipe, wire::Output},
+    core::{child::ChildId, monitor::Monitor, system::ChildPipe, wire::Output},
     hooks::{ChildServer, PreForkHooks},
 };
 
 /// Counts of words received.
 #[derive(Debug, Default)]
-pub(super) struct Words {
+pub(super) struct WordCounts {
     /// Since the turn began.
     pub(super) in_turn: usize,
 }
@@ -29,15 +29,15 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         name: &'static str,
         hook: impl FnOnce(&mut dyn PreForkHooks, &mut Monitor, &mut S),
     ) {
-        let (hooks, server) = (self.hooks.asked(), &mut self.server);
+        let (hooks, server) = (self.hooks.current(), &mut self.server);
         let hook = |monitor: &mut Monitor| hook(hooks, monitor, server);
         self.parent.guarded(Callee::Hook(name), hook);
-        self.parent.tell_untold();
+        self.parent.emit_pending();
     }
 
     /// Takes over what a child has noted of its connections.
     pub(super) fn note_board(&mut self, child: ChildId) {
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &mut self.parent;
         let notes = system.notes(child.slot());
@@ -49,19 +49,19 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Passes on what was read from a child's output.
-    pub(super) fn deliver(&mut self, child: ChildId, from: Pipe, found: Output<'_>) {
+    pub(super) fn deliver(&mut self, child: ChildId, from: ChildPipe, found: Output<'_>) {
         self.reading.delivered += 1;
         if let Output::Word(word) = found {
             self.words.in_turn += 1;
             self.parent.monitor.report.count_word(word);
-            self.parent.monitor.heard(child);
+            self.parent.monitor.note_word_heard(child);
             self.note_board(child);
         }
         match (from, found) {
-            (Pipe::Comm, Output::Line(line)) => {
+            (ChildPipe::Comm, Output::Line(line)) => {
                 log::debug!("{child} said {:?}, which is not a word", line.bytes());
             }
-            (Pipe::Stderr, Output::Line(line)) => {
+            (ChildPipe::Stderr, Output::Line(line)) => {
                 if let Some(record) = self.parent.monitor.pool.get_mut(child) {
                     record.note_stderr(line.bytes());
                 }
@@ -75,7 +75,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         #[cfg(feature = "holder")]
         if matches!(found, Output::Word(_)) {
-            self.note_said(child);
+            self.note_words(child);
         }
     }
 }

@@ -1,15 +1,15 @@
 //! What the loop notes for the parent after this one, if it has a holder: the pool at the end of each
 //! turn, and now and then the counters, the attributes and what the hooks hand on. Reads no journal.
 
-use super::{child::ChildSide, parent::Parent, turn::Loop};
+use super::{child::ChildSide, parent::ParentState, turn::Loop};
 use crate::{
     core::{
         child::{Child, ChildId},
         config::Config,
         journal::ROOM,
-        notes::{FailureNote, Said},
+        notes::{FailureNote, WordNotes},
         say::say,
-        state::{BeforeReload, List, Snapshot},
+        state::{BeforeReload, EncodedList, Snapshot},
         system::System,
         time::Time,
     },
@@ -17,7 +17,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How often, at the most, the state is saved that is not noted at once.
+/// How often, at most, the state is saved that is not noted at once.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// What was noted last.
@@ -26,7 +26,7 @@ pub(super) struct Journaled {
     save_at: Time,
     /// The epoch, and whether a reload was under way.
     reload: (u32, bool),
-    /// Whether the settings were read anew, and the children that have them did not fail.
+    /// Whether the settings were read again, and the children that have them did not fail.
     pub(super) renewed: bool,
     /// What was in force before the reload that is under way.
     pub(super) before_reload: Option<BeforeReload>,
@@ -42,11 +42,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if self.parent.system.journal().is_none() {
             return;
         }
-        self.note_epochs();
+        let reload_changed = self.note_epochs();
         self.parent.note_retirements();
         self.parent.note_paired();
         let now = self.parent.monitor.now();
-        if self.journaled.save_at <= now || self.has_new_attributes() {
+        if reload_changed || self.journaled.save_at <= now || self.has_new_attributes() {
             self.journaled.save_at = now + SAVE_EVERY;
             self.save_state();
         }
@@ -65,7 +65,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn keep_before_reload(&mut self) {
         let monitor = &self.parent.monitor;
         if self.parent.system.journal().is_some() && !monitor.is_reloading() {
-            let attributes = List(monitor.changed_attributes());
+            let attributes = EncodedList(monitor.changed_attributes());
             self.journaled.before_reload = Some(BeforeReload { attributes });
         }
     }
@@ -85,31 +85,33 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    /// A reload that has failed has changed the epochs of children that live.
-    fn note_epochs(&mut self) {
+    /// A reload that has failed has changed the epochs of children that live. True if a reload has begun
+    /// or ended.
+    fn note_epochs(&mut self) -> bool {
         let monitor = &self.parent.monitor;
         let reload = (
             monitor.replacement.epoch(),
             monitor.replacement.is_reloading(),
         );
         if reload == std::mem::replace(&mut self.journaled.reload, reload) {
-            return;
+            return false;
         }
         if let Some(journal) = self.parent.system.journal() {
             let children = self.parent.monitor.children();
             children.for_each(|child| journal.note_epoch(child.id(), child.epoch()));
         }
+        true
     }
 
     /// What a child has said, for the parent after this one, which cannot read it again.
-    pub(super) fn note_said(&self, child: ChildId) {
-        let Parent {
+    pub(super) fn note_words(&self, child: ChildId) {
+        let ParentState {
             monitor, system, ..
         } = &self.parent;
         if let Some(journal) = system.journal()
             && let Some(record) = monitor.child(child)
         {
-            journal.note_said(child, Said::by(record));
+            journal.note_words(child, WordNotes::by(record));
         }
     }
 
@@ -162,16 +164,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 }
 
-impl<Y: System> Parent<Y> {
+impl<Y: System> ParentState<Y> {
     /// Notes why a child is told to stop, before it is: a parent after this one knows by that whether
     /// the child may finish what it has in hand.
-    pub(super) fn note_told(&self, child: ChildId) {
+    pub(super) fn note_retirement(&self, child: ChildId) {
         if let Some(journal) = self.system.journal()
-            && let Some(told) = self.monitor.told_note(child)
+            && let Some(told) = self.monitor.retirement_note(child)
         {
             // First: after a kill between the two there is a child too many, and not one too few.
             self.note_paired();
-            journal.note_told(child, told);
+            journal.note_retirement(child, told);
         }
     }
 
@@ -179,7 +181,7 @@ impl<Y: System> Parent<Y> {
     fn note_retirements(&self) {
         if self.monitor.pool.census().retiring > 0 {
             let retiring = self.monitor.retiring_servers().map(Child::id);
-            retiring.for_each(|child| self.note_told(child));
+            retiring.for_each(|child| self.note_retirement(child));
         }
     }
 

@@ -2,13 +2,13 @@
 //! The loop itself is `Loop` in `turn.rs`, over any system. This file runs it on Unix, and adds no
 //! decision.
 
+mod active_hooks;
 mod adopt;
-mod asked;
 mod builder;
 mod child;
-mod clocks;
 mod control;
 mod drain;
+mod emit;
 mod end;
 mod fork;
 mod guarded;
@@ -21,8 +21,8 @@ mod holder;
 mod hooked;
 #[cfg(feature = "holder")]
 mod journal;
+mod longest_wait;
 mod parent;
-mod patience;
 mod perform;
 mod queues;
 mod read;
@@ -35,7 +35,7 @@ mod simulation_tests;
 mod stacks;
 mod starts;
 mod status;
-mod tell;
+mod time_limits;
 mod turn;
 mod upgrade;
 
@@ -48,7 +48,7 @@ use crate::{
         error::{Error, Operation},
         monitor::Monitor,
         report::Report,
-        system::{Pipe, Wait},
+        system::{ChildPipe, Wait},
         wire::{Line, Output},
     },
     hooks::{ChildServer, DefaultHooks, PreForkHooks},
@@ -210,7 +210,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
         self.inner.by_hand(Loop::call_shutdown);
     }
 
-    /// Reads the program's settings anew and replaces every child, as SIGHUP does.
+    /// Reads the program's settings again and replaces every child, as SIGHUP does.
     ///
     /// Calls `handler_reload`. The children are replaced in the turns that follow.
     pub fn reload(&mut self) {
@@ -227,7 +227,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// `server_stderr`: a line from a child's stderr. Calls `handler_server_stderr`.
     pub fn server_stderr(&mut self, child: ChildId, line: &Line) {
         self.inner
-            .by_hand(|inner| inner.deliver(child, Pipe::Stderr, Output::Line(line)));
+            .by_hand(|inner| inner.deliver(child, ChildPipe::Stderr, Output::Line(line)));
     }
 
     /// `server_ack`: a word or a line from a child's stdout.
@@ -235,7 +235,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// Calls `handler_server_ack`.
     pub fn server_ack(&mut self, child: ChildId, output: Output<'_>) {
         self.inner
-            .by_hand(|inner| inner.deliver(child, Pipe::Stdout, output));
+            .by_hand(|inner| inner.deliver(child, ChildPipe::Stdout, output));
     }
 
     /// `server_timeout_check`: calls `handler_server_timeout_check`.
@@ -293,7 +293,7 @@ impl<H: PreForkHooks, S: ChildServer> PreFork<H, S> {
     /// The action is done in the next turn. The monitor takes the time of this call as the present:
     /// alarms and the time limits of stopped children count from it.
     pub fn monitor_mut(&mut self) -> &mut Monitor {
-        self.inner.parent.tell_time();
+        self.inner.parent.update_time();
         &mut self.inner.parent.monitor
     }
 

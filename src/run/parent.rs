@@ -4,7 +4,7 @@
 use crate::{
     core::{
         child::{Child, ChildId, Signal},
-        control::Desk,
+        control::ClientTable,
         event::Event,
         monitor::Monitor,
         slow_hooks::SlowHooks,
@@ -18,13 +18,13 @@ use std::io;
 
 /// A server without its hooks.
 #[derive(Debug)]
-pub(super) struct Parent<Y: System> {
+pub(super) struct ParentState<Y: System> {
     pub(super) monitor: Monitor,
     pub(super) system: Y,
     pub(super) observers: Observers,
     pub(super) log: Log,
     /// The clients of the control socket.
-    pub(super) desk: Desk,
+    pub(super) client_table: ClientTable,
     /// The file of the control socket.
     pub(super) control_file: Option<SocketFile>,
     pub(super) status: Status,
@@ -33,14 +33,14 @@ pub(super) struct Parent<Y: System> {
     pub(super) slow: SlowHooks,
 }
 
-impl<Y: System> Parent<Y> {
+impl<Y: System> ParentState<Y> {
     pub(super) fn new(monitor: Monitor, system: Y) -> Self {
         Self {
             monitor,
             system,
             observers: Observers::default(),
             log: Log::default(),
-            desk: Desk::default(),
+            client_table: ClientTable::default(),
             control_file: None,
             status: Status::default(),
             wake_at: None,
@@ -49,7 +49,7 @@ impl<Y: System> Parent<Y> {
     }
 
     /// Tells the monitor the time, when it is used between two turns.
-    pub(super) fn tell_time(&mut self) {
+    pub(super) fn update_time(&mut self) {
         self.monitor.is_now(self.system.now());
     }
 
@@ -65,7 +65,7 @@ impl<Y: System> Parent<Y> {
     /// Sends a signal now, unless the child is dead.
     pub(super) fn signal(&mut self, child: ChildId, signal: Signal) -> io::Result<()> {
         #[cfg(feature = "holder")]
-        self.note_told(child);
+        self.note_retirement(child);
         let contact = self.monitor.pool.contact(child);
         let Some(contact) = contact.filter(|contact| !contact.is_dead()) else {
             return Ok(());
@@ -81,7 +81,7 @@ impl<Y: System> Parent<Y> {
         if let Some(stuck) = stuck.flatten() {
             self.monitor.note_stuck(child, stuck);
         }
-        self.tell(&Event::Signalled {
+        self.emit(&Event::Signalled {
             child,
             signal,
             error: sent.as_ref().err(),

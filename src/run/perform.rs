@@ -7,7 +7,7 @@ use crate::{
         error::Operation,
         notice::Notice,
         queue::Task,
-        states::{Posted, Watch},
+        states::{PostedState, Watch},
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -52,18 +52,18 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
     }
 
-    fn dispatch(&mut self, posted: Posted) {
+    fn dispatch(&mut self, posted: PostedState) {
         match posted {
-            Posted::Forkoff => self.call_forkoff(),
-            Posted::ServerFork => self.call_server_fork(),
-            Posted::ServerTimeoutCheck => self.call_timeout_check(),
-            Posted::Shutdown => self.call_shutdown(),
-            Posted::ReopenLogs => self.call("reopen_logs", |hooks, monitor| {
+            PostedState::Forkoff => self.call_forkoff(),
+            PostedState::ServerFork => self.call_server_fork(),
+            PostedState::ServerTimeoutCheck => self.call_timeout_check(),
+            PostedState::Shutdown => self.call_shutdown(),
+            PostedState::ReopenLogs => self.call("reopen_logs", |hooks, monitor| {
                 hooks.reopen_logs(monitor);
             }),
-            Posted::Reload => self.call_reload(),
-            Posted::Upgrade => self.begin_upgrade(),
-            Posted::State(state) => self.call("handler_state", |hooks, monitor| {
+            PostedState::Reload => self.call_reload(),
+            PostedState::Upgrade => self.begin_upgrade(),
+            PostedState::State(state) => self.call("handler_state", |hooks, monitor| {
                 hooks.handler_state(monitor, &state);
             }),
         }

@@ -23,7 +23,7 @@ const LOOK_ON_EVERY: Duration = Duration::from_millis(100);
 
 /// What is known of the clients that wait.
 #[derive(Debug, Default)]
-pub(super) struct Queues {
+pub(super) struct WaitingClients {
     /// The clients that observers were told to be waiting, and when to count them again.
     waiting: u32,
     count_at: Time,
@@ -34,7 +34,7 @@ pub(super) struct Queues {
     unknown: bool,
 }
 
-impl Queues {
+impl WaitingClients {
     /// When they are to be looked at, if nothing happens before.
     pub(super) fn look_at(&self) -> Option<Time> {
         self.look_at
@@ -47,7 +47,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn watch_saturation(&mut self) {
         match self.parent.monitor.observe_saturation() {
             Some(Change::Begins { since }) => self.begin_saturation(since),
-            Some(Change::Ends { after }) => self.parent.tell(&Event::Relieved { after }),
+            Some(Change::Ends { after }) => self.parent.emit(&Event::Relieved { after }),
             None => {}
         }
     }
@@ -62,13 +62,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             waiting,
             oldest,
         };
-        let hooks = self.hooks.asked();
+        let hooks = self.hooks.current();
         let hook = |monitor: &mut Monitor| hooks.saturated(monitor, &episode);
-        self.parent.call_and_tell("saturated", &event, hook);
+        self.parent.call_and_emit("saturated", &event, hook);
     }
 
     /// How many clients wait, which the system is asked now and then.
-    pub(super) fn tell_waiting(&mut self) {
+    pub(super) fn emit_waiting(&mut self) {
         if self.parent.monitor.now() < self.queues.count_at {
             return;
         }
@@ -76,7 +76,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let (clients, oldest) = self.look_at_queues();
         let clients = clients.unwrap_or(0);
         if clients != std::mem::replace(&mut self.queues.waiting, clients) {
-            self.parent.tell(&Event::Waiting { clients, oldest });
+            self.parent.emit(&Event::Waiting { clients, oldest });
         }
     }
 

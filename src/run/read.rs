@@ -4,10 +4,10 @@
 use super::{child::ChildSide, turn::Loop};
 use crate::{
     core::{
-        child::{ChildId, Flags},
+        child::{ChildFlags, ChildId},
         error::Operation,
         inbox::Contact,
-        system::{Found, Pipe, Ready, Source, Wait},
+        system::{ChildPipe, EventSource, PipeRead, Ready, Wait},
         wire::{Output, Word},
     },
     hooks::{ChildServer, PreForkHooks},
@@ -25,7 +25,7 @@ const ENOUGH: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// Pipes that are known to be readable: the edge-triggered poller will not report them again.
-    unread: Vec<(ChildId, Pipe)>,
+    unread: Vec<(ChildId, ChildPipe)>,
     /// Whether the board must be compared again, since a pipe may hold an older word.
     board_again: bool,
     /// How many items were passed on in this turn.
@@ -47,7 +47,7 @@ impl Reading {
 
 /// The result of reading a pipe.
 #[derive(Debug)]
-enum Progress {
+enum ReadProgress {
     /// Everything in the pipe has been read.
     Drained,
     /// The budget is used up, and the pipe may hold more.
@@ -62,8 +62,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// left for the next turn.
     pub(super) fn read(&mut self, ready: &[Ready]) {
         for event in ready {
-            if let Source::Pipe(told, pipe) = event.source
-                && let Some(child) = self.parent.monitor.pool.told(told)
+            if let EventSource::Pipe(told, pipe) = event.source
+                && let Some(child) = self.parent.monitor.pool.find(told)
             {
                 self.set_unread(child, pipe, event.hung_up);
             }
@@ -92,7 +92,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Notes that a pipe is readable.
-    pub(super) fn set_unread(&mut self, child: ChildId, pipe: Pipe, hung_up: bool) {
+    pub(super) fn set_unread(&mut self, child: ChildId, pipe: ChildPipe, hung_up: bool) {
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child)
             && contact.inbox.set_unread(pipe, hung_up)
         {
@@ -113,37 +113,44 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         Some(result)
     }
 
-    fn read_pipe(&mut self, child: ChildId, pipe: Pipe) {
+    fn read_pipe(&mut self, child: ChildId, pipe: ChildPipe) {
         let progress = self.in_contact(child, |this, contact| {
             let progress = this.read_some(child, contact, pipe);
-            if matches!(progress, Progress::Ended) {
+            if matches!(progress, ReadProgress::Ended) {
                 contact
                     .inbox
                     .end_line(pipe, |found| this.deliver(child, pipe, found));
             }
-            if matches!(progress, Progress::Ended | Progress::Failed(_)) {
+            if matches!(progress, ReadProgress::Ended | ReadProgress::Failed(_)) {
                 contact.close(pipe);
             }
             (progress, contact.is_dead())
         });
         match progress {
-            Some((Progress::More, _)) => self.set_unread(child, pipe, false),
+            Some((ReadProgress::More, _)) => self.set_unread(child, pipe, false),
             // The end of the child's record implies that its outputs have ended.
-            Some((Progress::Ended | Progress::Failed(_), true)) => self.finish_if_read(child),
-            Some((Progress::Ended, false)) => self.output_ended(child, pipe),
-            Some((Progress::Failed(error), false)) => {
+            Some((ReadProgress::Ended | ReadProgress::Failed(_), true)) => {
+                self.finish_if_read(child)
+            }
+            Some((ReadProgress::Ended, false)) => self.output_ended(child, pipe),
+            Some((ReadProgress::Failed(error), false)) => {
                 self.run_error_of(Operation::Read, &error, child);
                 self.output_ended(child, pipe);
             }
-            Some((Progress::Drained, _)) | None => {}
+            Some((ReadProgress::Drained, _)) | None => {}
         }
     }
 
     /// Reads from one pipe within the budget of a turn. For a dead child it reads only what the
     /// pipe held when the child was reaped: a grandchild may hold the pipe and write forever.
-    fn read_some(&mut self, child: ChildId, contact: &mut Contact, pipe: Pipe) -> Progress {
+    fn read_some(
+        &mut self,
+        child: ChildId,
+        contact: &mut Contact,
+        pipe: ChildPipe,
+    ) -> ReadProgress {
         let Some(hung_up) = contact.inbox.take_unread(pipe) else {
-            return Progress::Drained;
+            return ReadProgress::Drained;
         };
         let mut buffer = std::mem::take(&mut self.reading.buffer);
         buffer.resize(BUDGET, 0);
@@ -151,12 +158,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let progress = loop {
             if left == 0 {
                 break match contact.allowance(pipe) {
-                    0 => Progress::Ended,
-                    _ => Progress::More,
+                    0 => ReadProgress::Ended,
+                    _ => ReadProgress::More,
                 };
             }
             match contact.process.read(pipe, &mut buffer[..left]) {
-                Ok(Found::Bytes(count)) => {
+                Ok(PipeRead::Bytes(count)) => {
                     let bytes = &buffer[..count];
                     contact
                         .inbox
@@ -165,14 +172,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
                     // A short read has emptied the pipe, and the poller will report new bytes, but
                     // it will not repeat an end that it has already reported.
                     if count < left && !hung_up && !contact.is_dead() {
-                        break Progress::Drained;
+                        break ReadProgress::Drained;
                     }
                     left -= count;
                 }
-                Ok(Found::Nothing) if contact.is_dead() => break Progress::Ended,
-                Ok(Found::Nothing) => break Progress::Drained,
-                Ok(Found::End) => break Progress::Ended,
-                Err(error) => break Progress::Failed(error),
+                Ok(PipeRead::Nothing) if contact.is_dead() => break ReadProgress::Ended,
+                Ok(PipeRead::Nothing) => break ReadProgress::Drained,
+                Ok(PipeRead::End) => break ReadProgress::Ended,
+                Err(error) => break ReadProgress::Failed(error),
             }
         };
         self.reading.buffer = buffer;
@@ -207,7 +214,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         };
         let changes = contact.inbox.compare(entry, believed);
         for &word in changes {
-            self.deliver(child, Pipe::Stdout, Output::Word(word));
+            self.deliver(child, ChildPipe::Stdout, Output::Word(word));
         }
         // After the changes, because the rest of the line may contain a newer word.
         if changes.last() == Some(&Word::NotBusy) {
@@ -221,25 +228,25 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if !self.is_unfinished(child) {
             return;
         }
-        self.read_pipe(child, Pipe::Stdout);
+        self.read_pipe(child, ChildPipe::Stdout);
         if self.is_unfinished(child) {
             self.in_contact(child, |this, contact| {
-                let found = |found: Output<'_>| this.deliver(child, Pipe::Stdout, found);
-                contact.inbox.end_line(Pipe::Stdout, found);
+                let found = |found: Output<'_>| this.deliver(child, ChildPipe::Stdout, found);
+                contact.inbox.end_line(ChildPipe::Stdout, found);
             });
         }
     }
 
     fn is_unfinished(&mut self, child: ChildId) -> bool {
         let contact = self.parent.monitor.pool.contact_mut(child);
-        contact.is_some_and(|contact| contact.inbox.is_unfinished(Pipe::Stdout))
+        contact.is_some_and(|contact| contact.inbox.is_unfinished(ChildPipe::Stdout))
     }
 
-    fn output_ended(&mut self, child: ChildId, pipe: Pipe) {
+    fn output_ended(&mut self, child: ChildId, pipe: ChildPipe) {
         let flag = match pipe {
-            Pipe::Stdout => Flags::STDOUT_OPEN,
-            Pipe::Stderr => Flags::STDERR_OPEN,
-            Pipe::Comm => return,
+            ChildPipe::Stdout => ChildFlags::STDOUT_OPEN,
+            ChildPipe::Stderr => ChildFlags::STDERR_OPEN,
+            ChildPipe::Comm => return,
         };
         if self.parent.monitor.output_ended(child, flag) {
             self.call_server_closed(child);

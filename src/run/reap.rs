@@ -1,15 +1,15 @@
 //! The end of children: reaping, removing records, errors on one child. A reaped child stays in the
 //! table until its pipes have been read, within the same budget as a living child's.
 
-use super::{child::ChildSide, fork::EXIT_ACCEPT, parent::Parent, turn::Loop};
+use super::{child::ChildSide, fork::EXIT_ACCEPT, parent::ParentState, turn::Loop};
 use crate::{
     core::{
         child::{Child, ChildId, Collected, Reason},
         error::Operation,
         event::Event,
         say::say,
-        states::Posted,
-        system::{Pipe, Reaped},
+        states::PostedState,
+        system::{ChildPipe, Reaped},
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -46,7 +46,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         for child in self.parent.ids() {
             self.reap_one(child);
         }
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &mut self.parent;
         system.reap_orphans(&|pid| monitor.child_by_pid(pid).is_some());
@@ -89,7 +89,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// A child was reaped: its pipes are read to their end.
     fn note_end(&mut self, child: ChildId, collected: Collected) {
-        if collected.status.is_none() && !self.is_told_of(child) {
+        if collected.status.is_none() && !self.has_end_from_others(child) {
             self.warn_of_a_stolen_status(child);
         }
         if let Some(contact) = self.parent.monitor.pool.contact_mut(child) {
@@ -97,16 +97,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.parent.monitor.note_reaped(child);
         }
         self.expect_no_stack_but_a_left_one(child);
-        for pipe in Pipe::ALL {
+        for pipe in ChildPipe::ALL {
             self.set_unread(child, pipe, true);
         }
         self.finish_if_read(child);
     }
 
     /// Whether the end of a child is one that was told, even if not how it has ended.
-    fn is_told_of(&self, child: ChildId) -> bool {
+    fn has_end_from_others(&self, child: ChildId) -> bool {
         let contact = self.parent.monitor.pool.contact(child);
-        contact.is_some_and(|contact| contact.process.end_told_by_others().is_some())
+        contact.is_some_and(|contact| contact.process.end_from_others().is_some())
     }
 
     /// A child has ended before the other processes of its group. It keeps its place until they
@@ -140,7 +140,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn note_reused_pid(&mut self, pid: u32, newcomer: ChildId) {
         if let Some(replaced) = self.living_by_pid(pid, Some(newcomer)) {
             let contact = self.parent.monitor.pool.contact(replaced);
-            let end = contact.and_then(|contact| contact.process.end_told_by_others());
+            let end = contact.and_then(|contact| contact.process.end_from_others());
             self.note_end(replaced, end.unwrap_or_default());
             // The death is still to be told under the pid that is the newcomer's now.
             self.deaths_unknown = true;
@@ -150,7 +150,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// A child was dead when it was adopted: the poller reports what is in a pipe, but nothing of one that
     /// is empty.
     pub(super) fn finish_dead(&mut self, child: ChildId) {
-        for pipe in Pipe::ALL {
+        for pipe in ChildPipe::ALL {
             self.set_unread(child, pipe, true);
         }
         self.finish_if_read(child);
@@ -170,14 +170,14 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     fn finish(&mut self, child: ChildId, collected: Collected) {
         self.hear_board(child);
         self.note_board(child);
-        self.tell_what_it_had_in_hand(child);
+        self.log_connection_in_hand(child);
         if self.parent.monitor.close(child) {
             self.call_server_closed(child);
         }
-        let Parent {
+        let ParentState {
             monitor, status, ..
         } = &mut self.parent;
-        status.note_last_words(child, monitor);
+        status.note_last_lines(child, monitor);
         if self.parent.system.close_slot(child.slot()) {
             self.parent.monitor.board = self.parent.system.view();
         }
@@ -189,13 +189,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             child: &record,
             death: &death,
         };
-        let hooks = self.hooks.asked();
+        let hooks = self.hooks.current();
         self.parent
-            .call_and_tell("server_exited", &event, |monitor| {
+            .call_and_emit("server_exited", &event, |monitor| {
                 hooks.server_exited(monitor, &record, &death);
             });
         if !self.parent.monitor.is_shutdown() {
-            self.parent.monitor.post_known(Posted::Forkoff);
+            self.parent.monitor.post_known(PostedState::Forkoff);
         }
         if death.code() == Some(EXIT_ACCEPT) {
             self.check_for_lost_socket();
@@ -203,7 +203,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// For an operator that looks for the client that a child did not survive.
-    fn tell_what_it_had_in_hand(&self, child: ChildId) {
+    fn log_connection_in_hand(&self, child: ChildId) {
         let system = &self.parent.system;
         let notes = system.notes(child.slot());
         if notes.entry.is_of(child.serial())
@@ -236,7 +236,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn run_error_of(&mut self, operation: Operation, error: &io::Error, child: ChildId) {
         self.call_run_error(operation, error, Some(child));
         let monitor = &mut self.parent.monitor;
-        if !monitor.is_shutdown() && !monitor.queue.has(&Posted::Shutdown) {
+        if !monitor.is_shutdown() && !monitor.queue.has(&PostedState::Shutdown) {
             monitor.stop(child, Reason::Faulty);
         }
     }

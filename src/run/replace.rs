@@ -15,7 +15,7 @@ use crate::{
 use std::io;
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// `reload`: the program reads its settings anew. If it can, every child is replaced.
+    /// `reload`: the program reads its settings again. If it can, every child is replaced.
     pub(super) fn call_reload(&mut self) {
         if self.parent.monitor.is_shutdown() {
             return;
@@ -44,10 +44,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(super) fn reload_failed(&mut self, error: &Error) {
         say!(Error, "{error}; the old children stay");
         self.parent.monitor.report.failed_reloads += 1;
-        let hooks = self.hooks.asked();
+        let hooks = self.hooks.current();
         let event = Event::ReloadFailed { error };
         self.parent
-            .call_and_tell("reload_failed", &event, |monitor| {
+            .call_and_emit("reload_failed", &event, |monitor| {
                 hooks.reload_failed(monitor, error);
             });
     }
@@ -77,10 +77,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn replaced(&mut self, old: ChildId, new: ChildId) {
-        let hooks = self.hooks.asked();
+        let hooks = self.hooks.current();
         let event = Event::Replaced { old, new };
         self.parent
-            .call_and_tell("server_replaced", &event, |monitor| {
+            .call_and_emit("server_replaced", &event, |monitor| {
                 hooks.server_replaced(monitor, old, new);
             });
     }
@@ -98,7 +98,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             took.as_secs_f64()
         );
         self.parent.monitor.report.reloads += 1;
-        self.parent.tell(&Event::Reloaded {
+        self.parent.emit(&Event::Reloaded {
             epoch,
             replaced,
             took,

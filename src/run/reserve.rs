@@ -3,17 +3,17 @@
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
-    core::{notice::Notice, states::Posted},
+    core::{notice::Notice, states::PostedState},
     hooks::{ChildServer, PreForkHooks},
 };
 
 /// What was said about the reserved child.
 #[derive(Debug, Default)]
-pub(super) struct Reserve {
+pub(super) struct ReserveState {
     /// Whether a warning has said why there is none.
     warned: bool,
     /// Whether the server object was told that all children are busy.
-    told_all_busy: bool,
+    server_all_busy: bool,
 }
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
@@ -25,7 +25,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         }
         if !monitor.sheds && self.server.can_shed() {
             monitor.sheds = true;
-            monitor.post_known(Posted::Forkoff);
+            monitor.post_known(PostedState::Forkoff);
         }
         if let Some(why) = monitor.why_no_reserve()
             && !std::mem::replace(&mut self.reserve.warned, true)
@@ -38,10 +38,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     /// Tells the server object, which wakes the reserved child.
-    pub(super) fn tell_all_busy(&mut self) {
+    pub(super) fn update_all_busy(&mut self) {
         let monitor = &self.parent.monitor;
         let all_busy = monitor.pool.reserved().is_some() && monitor.are_all_busy();
-        if std::mem::replace(&mut self.reserve.told_all_busy, all_busy) != all_busy {
+        if std::mem::replace(&mut self.reserve.server_all_busy, all_busy) != all_busy {
             self.server.set_all_busy(all_busy);
         }
     }

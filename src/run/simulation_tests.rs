@@ -14,7 +14,7 @@ use crate::{
         monitor::Monitor,
         replacement::PATIENCE,
         signal_policy::{Arrived, TABLE},
-        simulation::{Began, Random, Simulated, World},
+        simulation::{Random, ShutdownBegan, Simulated, World},
         system::System,
         time::Time,
     },
@@ -45,8 +45,8 @@ const REST_AFTER: Duration = Duration::from_secs(120);
 
 /// In the model a fork returns in the parent only.
 impl ChildSide for Simulated {
-    fn become_child(&mut self, newborn: Infallible, _: &mut Monitor) -> io::Result<Comm> {
-        match newborn {}
+    fn become_child(&mut self, new_child: Infallible, _: &mut Monitor) -> io::Result<Comm> {
+        match new_child {}
     }
 
     fn confine(&self) -> io::Result<()> {
@@ -131,7 +131,7 @@ struct Simulation {
     world: Rc<RefCell<World>>,
     /// Decides what the hooks of a program do.
     random: Random,
-    shutdown: Option<Began>,
+    shutdown: Option<ShutdownBegan>,
     done: bool,
 }
 
@@ -269,8 +269,8 @@ impl Simulation {
         monitor.is_reloading()
     }
 
-    /// How many children may have to go before their successors, for want of room, and how many of those
-    /// serve for so long that others go meanwhile.
+    /// How many children may have to go before their successors, for lack of room, and how many of
+    /// those serve for so long that others go meanwhile.
     fn first_to_go(&self) -> usize {
         let monitor = self.monitor();
         let live = monitor.pool.census().live();
@@ -380,7 +380,7 @@ fn from_environment(name: &str) -> Option<u64> {
 
 /// What has come in the lives of some seeds.
 #[derive(Debug, Default)]
-struct Tally {
+struct SeedTally {
     events: u64,
     seeds: u64,
     /// Signals, by the row of the table.
@@ -391,7 +391,7 @@ struct Tally {
     failed_reloads: u64,
 }
 
-impl Tally {
+impl SeedTally {
     fn add(&mut self, simulation: &Simulation) {
         let (world, report) = (simulation.world.borrow(), simulation.monitor().report());
         self.events += simulation.events();
@@ -420,7 +420,7 @@ impl Tally {
     }
 }
 
-fn run(seed: u64, tally: &mut Tally) {
+fn run(seed: u64, tally: &mut SeedTally) {
     let outcome = std::panic::catch_unwind(|| {
         let mut simulation = Simulation::new(seed);
         simulation.live(EVENTS_PER_SEED);
@@ -438,7 +438,7 @@ fn run(seed: u64, tally: &mut Tally) {
 
 #[test]
 fn a_pool_under_faults_keeps_its_promises() {
-    let mut tally = Tally::default();
+    let mut tally = SeedTally::default();
     if let Some(seed) = from_environment("SIMULATED_SEED") {
         return run(seed, &mut tally);
     }

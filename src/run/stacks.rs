@@ -1,7 +1,7 @@
 //! Asks children for their stacks, and passes on the answers. A dead child whose stack is being read
 //! keeps its record until the answer has come or is overdue. A living one goes on.
 
-use super::{child::ChildSide, parent::Parent, turn::Loop};
+use super::{child::ChildSide, parent::ParentState, turn::Loop};
 use crate::{
     core::{
         child::{Child, ChildId},
@@ -42,7 +42,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     }
 
     fn ask_for_a_look(&mut self, child: ChildId) {
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &mut self.parent;
         let pid = monitor.child(child).map_or(0, Child::pid);

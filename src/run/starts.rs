@@ -1,13 +1,13 @@
 //! Measures what the forks that are held back depend on: how long starts run, and whether processes
 //! wait for a processor. Holds back none itself.
 
-use super::{child::ChildSide, parent::Parent, turn::Loop};
+use super::{child::ChildSide, parent::ParentState, turn::Loop};
 use crate::hooks::{ChildServer, PreForkHooks};
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Measures what the forks that are held back depend on.
     pub(super) fn measure_starts(&mut self) {
-        let Parent {
+        let ParentState {
             monitor, system, ..
         } = &mut self.parent;
         for child in monitor.take_started() {

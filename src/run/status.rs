@@ -1,5 +1,5 @@
-//! The status helper, as the loop keeps it: forked beside the children, reaped, and told what only the
-//! loop knows. It counts for no pool; `observe/status` has the rest.
+//! The status helper, as the loop keeps it: forked beside the children, reaped, and told what only
+//! the loop knows. It does not count as a child; `observe/status` has the rest.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
 };
 
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
-    /// Forks the helper, if there is to be one and there is none.
+    /// Forks the helper if a status is configured and no helper runs.
     pub(super) fn tend_status(&mut self) {
         let now = self.parent.system.now();
         if self.parent.status.wants_fork(now) && self.has_one_thread() {
-            self.parent.tell_time();
+            self.parent.update_time();
             let parent = &mut self.parent;
             parent
                 .system

@@ -2,7 +2,8 @@
 //! timers, perform requests. Only lists the steps; each has a file of its own. Works on any `System`.
 
 use super::{
-    asked::Asked, hooked::Words, parent::Parent, queues::Queues, read::Reading, reserve::Reserve,
+    active_hooks::ActiveHooks, hooked::WordCounts, parent::ParentState, queues::WaitingClients,
+    read::Reading, reserve::ReserveState,
 };
 use crate::{
     core::{
@@ -11,8 +12,8 @@ use crate::{
         error::Error,
         monitor::Monitor,
         report::Report,
-        states::Posted,
-        system::{Ready, Source, Wait},
+        states::PostedState,
+        system::{EventSource, Ready, Wait},
         time::Time,
     },
     hooks::{ChildServer, PreForkHooks},
@@ -29,11 +30,11 @@ pub(super) const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// A server and its loop.
 #[derive(Debug)]
 pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
-    pub(super) hooks: Asked<H>,
+    pub(super) hooks: ActiveHooks<H>,
     pub(super) server: S,
-    pub(super) parent: Parent<Y>,
+    pub(super) parent: ParentState<Y>,
     pub(super) reading: Reading,
-    pub(super) words: Words,
+    pub(super) words: WordCounts,
     pub(super) warned_of_threads: bool,
     pub(super) warned_of_stolen_statuses: bool,
     /// Why the server ends, if it ends because of a failure.
@@ -47,10 +48,10 @@ pub(crate) struct Loop<H: PreForkHooks, S: ChildServer, Y: ChildSide> {
     pub(super) done: bool,
     /// The names of the sockets, as observers know them.
     pub(super) listeners: Vec<String>,
-    pub(super) queues: Queues,
+    pub(super) queues: WaitingClients,
     pub(super) count_refusals_at: Time,
     asked_interval: Option<Interval>,
-    pub(super) reserve: Reserve,
+    pub(super) reserve: ReserveState,
     pub(super) ready: Vec<Ready>,
     /// When the next turn should begin, as computed at the end of the last turn.
     expected: Option<Time>,
@@ -70,11 +71,11 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     pub(crate) fn new(hooks: H, server: S, mut monitor: Monitor, system: Y) -> Self {
         monitor.board = system.view();
         Self {
-            hooks: Asked::new(hooks),
+            hooks: ActiveHooks::new(hooks),
             server,
-            parent: Parent::new(monitor, system),
+            parent: ParentState::new(monitor, system),
             reading: Reading::default(),
-            words: Words::default(),
+            words: WordCounts::default(),
             warned_of_threads: false,
             warned_of_stolen_statuses: false,
             failure: None,
@@ -83,10 +84,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             deaths_unknown: false,
             done: false,
             listeners: Vec::new(),
-            queues: Queues::default(),
+            queues: WaitingClients::default(),
             count_refusals_at: Time::START,
             asked_interval: None,
-            reserve: Reserve::default(),
+            reserve: ReserveState::default(),
             ready: Vec::new(),
             expected: None,
             look_at: None,
@@ -133,7 +134,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             self.pass_on_output();
             self.watch_saturation();
             self.look_ahead();
-            self.tell_all_busy();
+            self.update_all_busy();
             self.count_refusals();
             self.record_listeners();
             self.parent.answer_control();
@@ -172,7 +173,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             .show_title(name, census.busy, census.live());
     }
 
-    /// Reads the clock for all events of a turn. (Between two turns, [`Parent::tell_time`] reads it
+    /// Reads the clock for all events of a turn. (Between two turns, [`ParentState::update_time`] reads it
     /// for the program.)
     fn tick(&mut self) {
         let now = self.parent.system.now();
@@ -182,7 +183,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             .expected
             .map_or(Duration::ZERO, |expected| now.since(expected));
         self.parent.monitor.tick(now, gap);
-        self.parent.tell_untold();
+        self.parent.emit_pending();
         self.words.in_turn = 0;
         if self.look_at.is_some_and(|at| at <= now) {
             self.look_at = None;
@@ -195,12 +196,12 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     fn post_watched(&mut self, ready: &[Ready]) {
         for event in ready {
-            if let Source::Watch(number) = event.source
+            if let EventSource::Watch(number) = event.source
                 && let Some(state) = self.parent.system.watched_state(number)
             {
                 // Posted once, however often the poller reported it: the handler expects input each
                 // time.
-                let posted = Posted::State(state.to_owned());
+                let posted = PostedState::State(state.to_owned());
                 if !self.parent.monitor.queue.has(&posted) {
                     self.parent.monitor.post_known(posted);
                 }
@@ -225,8 +226,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         } else {
             self.look_at = None;
         }
-        self.tell_turn();
-        let wait = if self.done { None } else { self.patience() };
+        self.emit_turn();
+        let wait = if self.done { None } else { self.longest_wait() };
         self.expected = wait.map(|wait| now + wait);
         Ok(Turn {
             done: self.done,

@@ -2,14 +2,14 @@
 //! new program whose children fail. `core/upgrade.rs` decides what comes next; `adopt.rs` is the other
 //! end.
 
-use super::{child::ChildSide, parent::Parent, turn::Loop};
+use super::{child::ChildSide, parent::ParentState, turn::Loop};
 use crate::{
     core::{
         error::{Error, Operation},
         event::Event,
         say::say,
         state::Snapshot,
-        upgrade::{Request, Step, UpgradeFailure},
+        upgrade::{UpgradeFailure, UpgradeRequest, UpgradeStep},
     },
     hooks::{ChildServer, PreForkHooks},
 };
@@ -22,7 +22,7 @@ fn failed(failure: UpgradeFailure) -> Error {
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// `upgrade`: runs the new program as a child, to see whether it can take over.
     pub(super) fn begin_upgrade(&mut self) {
-        let Request { program, asker } = self.parent.monitor.upgrade.take_asked();
+        let UpgradeRequest { program, asker } = self.parent.monitor.upgrade.take_asked();
         if self.parent.monitor.is_upgrading() {
             return self.refuse_upgrade(asker);
         }
@@ -34,7 +34,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             return self.upgrade_failed(&failed(failure));
         }
         self.parent.monitor.begin_upgrade();
-        self.parent.tell_untold();
+        self.parent.emit_pending();
         let begun = self.save().and_then(|saved| {
             let mut state = self.snapshot(saved);
             let system = &mut self.parent.system;
@@ -52,7 +52,7 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         say!(Warn, "{error}");
         if let Some(asker) = asker {
             let outcome = format!("error: {error}");
-            self.parent.system.tell_asker(asker, &outcome);
+            self.parent.system.answer_asker(asker, &outcome);
         }
     }
 
@@ -65,16 +65,16 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
 
     /// The state of this server now, without what the system knows.
     fn snapshot(&self, saved: Vec<u8>) -> Snapshot {
-        let Parent {
+        let ParentState {
             monitor,
             system,
-            desk,
+            client_table,
             status,
             ..
         } = &self.parent;
         let mut snapshot = Snapshot {
             hooks: saved,
-            clients: desk.save(|client| system.control_fd(client)),
+            clients: client_table.save(|client| system.control_fd(client)),
             descriptors: status.descriptors(),
             ..monitor.save()
         };
@@ -91,19 +91,19 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         let is_printing = self.parent.system.is_printing();
         let seen = self.parent.monitor.upgrade_seen(trial, is_printing);
         match self.parent.monitor.upgrade.step(&seen) {
-            Step::Wait => {}
-            Step::EndTrial => self.parent.system.end_trial(),
-            Step::Execute => match self.save() {
+            UpgradeStep::Wait => {}
+            UpgradeStep::EndTrial => self.parent.system.end_trial(),
+            UpgradeStep::Execute => match self.save() {
                 Ok(saved) => self.execute(saved, None),
                 Err(error) => self.upgrade_failed(&error),
             },
-            Step::GiveUp => self.give_up_children(),
-            Step::Return => {
+            UpgradeStep::GiveUp => self.give_up_children(),
+            UpgradeStep::Return => {
                 let reason = self.come_back_for.take().unwrap_or_default();
                 // The program before may not be able to read what this one would hand on.
                 self.execute(self.handed_on.clone(), Some(reason));
             }
-            Step::Fail(failure) => self.upgrade_failed(&failed(failure)),
+            UpgradeStep::Fail(failure) => self.upgrade_failed(&failed(failure)),
         }
     }
 
@@ -140,15 +140,15 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         self.parent.monitor.upgrade.end();
         self.parent.system.forget_trial();
         self.forget_the_one_before();
-        self.parent.system.tell_askers(&format!("error: {error}"));
-        self.tell_upgrade_failed(error);
+        self.parent.system.answer_askers(&format!("error: {error}"));
+        self.call_upgrade_failed(error);
     }
 
-    fn tell_upgrade_failed(&mut self, error: &Error) {
-        let hooks = self.hooks.asked();
+    fn call_upgrade_failed(&mut self, error: &Error) {
+        let hooks = self.hooks.current();
         let event = Event::UpgradeFailed { error };
         self.parent
-            .call_and_tell("upgrade_failed", &event, |monitor| {
+            .call_and_emit("upgrade_failed", &event, |monitor| {
                 hooks.upgrade_failed(monitor, error);
             });
     }
@@ -192,13 +192,13 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             blind.as_secs_f64() * 1e3
         );
         self.parent.monitor.report.upgrades += 1;
-        self.parent.system.tell_askers("ok");
-        self.parent.tell(&Event::Upgraded { took, blind });
+        self.parent.system.answer_askers("ok");
+        self.parent.emit(&Event::Upgraded { took, blind });
         // Last: if this parent is killed before it, the next one tells of the upgrade again.
         self.forget_the_one_before();
     }
 
-    /// The program before is not needed any more, and nor is what it has handed on.
+    /// The program before is not needed any more, and what it has handed on is not either.
     fn forget_the_one_before(&mut self) {
         self.handed_on = Vec::new();
         self.parent.system.forget_image();

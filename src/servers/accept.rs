@@ -21,7 +21,7 @@ use crate::{
     },
     hooks::comm::Comm,
     listeners::Listener,
-    sys::{accept::Newcomer, fd_registry::Ours},
+    sys::{accept::Newcomer, fd_registry::Registered},
 };
 use std::{cell::RefCell, io, os::fd::OwnedFd, rc::Rc, time::Duration};
 
@@ -32,7 +32,7 @@ pub(super) type Handler<S> = Box<dyn FnMut(Conn<S>) -> io::Result<()>>;
 pub(super) type HeaderCheck<S> = Box<dyn FnMut(&mut Conn<S>) -> bool>;
 
 /// The listening sockets: closed as soon as the child finds that the parent is gone.
-pub(super) type SharedListeners = Rc<RefCell<Vec<Ours<OwnedFd>>>>;
+pub(super) type SharedListeners = Rc<RefCell<Vec<Registered<OwnedFd>>>>;
 
 /// What a child takes connections from, and what it does with them.
 pub(super) struct Acceptor<'a, L: Listener> {
@@ -58,7 +58,7 @@ impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
     /// Serves until told to stop, the limit is reached, or the parent is gone.
     pub(super) fn run(mut self) -> io::Result<()> {
         let reserve = self.reserve.take();
-        let run = Run {
+        let run = AcceptLoop {
             machine: AcceptMachine::new(self.config),
             acceptor: self,
             next: 0,
@@ -75,20 +75,20 @@ impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
 }
 
 /// A connection that was accepted.
-struct InHand {
+struct AcceptedConn {
     connection: Newcomer,
     /// Why it is not to be served, if so.
     refusal: Option<Refusal>,
 }
 
-struct Run<'a, L: Listener> {
+struct AcceptLoop<'a, L: Listener> {
     acceptor: Acceptor<'a, L>,
     machine: AcceptMachine,
     /// The listener to try first: the one after that served last, so that a busy one does not
     /// starve the others.
     next: usize,
     /// The connection that was found, until it is served.
-    in_hand: Option<InHand>,
+    in_hand: Option<AcceptedConn>,
     /// When the last wait or the last connection ended.
     clock: Option<Time>,
     /// Until when the child takes queued connections, once it was told to stop.
@@ -96,7 +96,7 @@ struct Run<'a, L: Listener> {
     shortage: Shortage,
 }
 
-impl<L: Listener<Stream: Stream>> Run<'_, L> {
+impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     fn run(mut self) -> io::Result<()> {
         self.keep_nonblocking()?;
         let mut seen = self.check_in(false);

@@ -56,12 +56,12 @@ impl AccessFormat {
 /// ```
 #[derive(Debug)]
 pub struct AccessLog {
-    target: Target,
+    target: LogDestination,
     format: AccessFormat,
 }
 
 #[derive(Debug)]
-enum Target {
+enum LogDestination {
     File(PathBuf),
     Stdout,
     Stderr,
@@ -71,17 +71,17 @@ enum Target {
 impl AccessLog {
     /// To a file, which is made if there is none, for its owner and group to read.
     pub fn to_file(path: impl Into<PathBuf>) -> Self {
-        Self::new(Target::File(path.into()))
+        Self::new(LogDestination::File(path.into()))
     }
 
     /// To the stdout of the parent. (The stdout of a child leads to the parent.)
     pub fn to_stdout() -> Self {
-        Self::new(Target::Stdout)
+        Self::new(LogDestination::Stdout)
     }
 
     /// To the stderr of the parent.
     pub fn to_stderr() -> Self {
-        Self::new(Target::Stderr)
+        Self::new(LogDestination::Stderr)
     }
 
     /// To something that the program has opened.
@@ -89,7 +89,7 @@ impl AccessLog {
     /// A pipe to a program that writes logs, for example. It is not reopened. Several lines at once
     /// may mix in anything but pipes and files that are appended to.
     pub fn to(descriptor: impl Into<OwnedFd>) -> Self {
-        Self::new(Target::Descriptor(descriptor.into()))
+        Self::new(LogDestination::Descriptor(descriptor.into()))
     }
 
     /// As people write it: `-` is stdout, anything else the path of a file.
@@ -101,7 +101,7 @@ impl AccessLog {
         }
     }
 
-    fn new(target: Target) -> Self {
+    fn new(target: LogDestination) -> Self {
         Self {
             target,
             format: AccessFormat::default(),
@@ -118,13 +118,13 @@ impl AccessLog {
     /// Opens it, in the parent.
     pub(super) fn open(&self) -> io::Result<OpenLog> {
         let sink = match &self.target {
-            Target::File(path) => LogSink::open(path).map_err(|error| {
+            LogDestination::File(path) => LogSink::open(path).map_err(|error| {
                 let message = format!("the access log {}: {error}", path.display());
                 io::Error::new(error.kind(), message)
             }),
-            Target::Stdout => LogSink::stdout(),
-            Target::Stderr => LogSink::stderr(),
-            Target::Descriptor(descriptor) => LogSink::duplicate(descriptor.as_fd()),
+            LogDestination::Stdout => LogSink::stdout(),
+            LogDestination::Stderr => LogSink::stderr(),
+            LogDestination::Descriptor(descriptor) => LogSink::duplicate(descriptor.as_fd()),
         };
         Ok(OpenLog {
             sink: Rc::new(sink?),

@@ -6,7 +6,7 @@ mod attributes;
 use super::{
     conn::{Conn, Stream},
     reserve::Reserve,
-    taken::{Taken, Taking},
+    taken::{TakenCounters, Taking},
 };
 use crate::{
     core::{
@@ -27,7 +27,7 @@ use std::{fmt, io, os::fd::AsFd, rc::Rc, time::Duration};
 /// What is done with a connection that was queued for too long, given its time in the queue.
 pub(super) type Overloaded<S> = Box<dyn FnMut(Conn<S>, Duration) -> io::Result<()>>;
 
-/// The attributes of a server that say whom it admits.
+/// The attributes of a server that say which clients it admits.
 pub(super) struct AdmissionRules<S> {
     queue_time: bool,
     max_queue_age: Option<Duration>,
@@ -36,15 +36,15 @@ pub(super) struct AdmissionRules<S> {
     access: Rc<Access>,
     peers: PeerLimit,
     /// What children have refused, once the server is started.
-    tally: Option<Rc<Counts>>,
+    tally: Option<Rc<RefusalCounters>>,
     /// What children have taken from the queues, once the server is started.
-    taken: Option<Rc<Taken>>,
+    taken: Option<Rc<TakenCounters>>,
     /// What a reserved child needs, if there may be one.
     reserve: Option<Rc<Reserve>>,
 }
 
 /// A counter for each [`Refusal`].
-type Counts = Tally<{ Refusal::ALL.len() }>;
+type RefusalCounters = Tally<{ Refusal::ALL.len() }>;
 
 impl<S> Default for AdmissionRules<S> {
     fn default() -> Self {
@@ -70,7 +70,7 @@ impl<S> AdmissionRules<S> {
         }
         let taken = match self.taken.take() {
             Some(taken) => taken,
-            None => Rc::new(Taken::new()?),
+            None => Rc::new(TakenCounters::new()?),
         };
         if cfg!(target_os = "linux") && self.limits().is_some() {
             self.reserve = Some(Rc::new(Reserve::new(&taken)?));
@@ -138,7 +138,7 @@ pub(super) struct Admission<S> {
     overloaded: Option<Overloaded<S>>,
     access: Rc<Access>,
     peers: PeerLimit,
-    tally: Option<Rc<Counts>>,
+    tally: Option<Rc<RefusalCounters>>,
 }
 
 impl<S: Stream> Admission<S> {

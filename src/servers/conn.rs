@@ -15,7 +15,6 @@ mod filter;
 mod limit;
 mod meter;
 mod pace;
-mod patience;
 mod peer;
 #[cfg(feature = "proxy-protocol")]
 mod proxied;
@@ -25,6 +24,7 @@ pub(crate) mod segmentation;
 mod session;
 mod stream;
 mod times;
+mod waiting;
 
 #[cfg(test)]
 mod filter_tests;
@@ -85,7 +85,7 @@ pub struct Conn<S> {
 }
 
 /// Where a connection is served: by which child, as which one.
-pub(super) struct Place {
+pub(super) struct ConnContext {
     pub(super) comm: Comm,
     pub(super) listeners: SharedListeners,
     /// How many connections the child has taken, this one included.
@@ -96,7 +96,7 @@ pub(super) struct Place {
 }
 
 impl<S: Stream> Conn<S> {
-    pub(super) fn new(connection: Newcomer, place: Place) -> Self {
+    pub(super) fn new(connection: Newcomer, place: ConnContext) -> Self {
         Self {
             stream: S::from(connection.stream),
             remote: connection.remote,

@@ -22,12 +22,12 @@ use std::{
     rc::Rc,
 };
 
-type Hook = Box<dyn FnMut(&ConnEnd)>;
+type EndHook = Box<dyn FnMut(&ConnEnd)>;
 
-/// The attributes of a server that say who is told.
+/// The attributes of a server that say which hooks and logs are told.
 #[derive(Default)]
 pub(super) struct EndRules {
-    hooks: Vec<Hook>,
+    hooks: Vec<EndHook>,
     log: Option<AccessLog>,
     open: Option<OpenLog>,
 }
@@ -74,22 +74,22 @@ impl fmt::Debug for EndRules {
     }
 }
 
-/// Who is told, in a child.
+/// The hooks and the log of a child.
 pub(super) struct Ends {
-    hooks: RefCell<Vec<Hook>>,
+    hooks: RefCell<Vec<EndHook>>,
     comm: Comm,
 }
 
 impl Ends {
     /// A connection was taken. `number` is its number in this child, 0 if it does not count.
-    pub(super) fn begin(self: &Rc<Self>, connection: &Newcomer, number: u64) -> Watched {
+    pub(super) fn begin(self: &Rc<Self>, connection: &Newcomer, number: u64) -> WatchedConn {
         let user = match connection.remote {
             Some(_) => None,
             None => credentials::of_peer(&connection.stream)
                 .ok()
                 .map(|ids| ids.1),
         };
-        Watched {
+        WatchedConn {
             ends: Rc::clone(self),
             meter: Rc::default(),
             start: self.comm.now(),
@@ -105,7 +105,7 @@ impl Ends {
         }
     }
 
-    fn tell(&self, end: &ConnEnd) {
+    fn report(&self, end: &ConnEnd) {
         self.hooks
             .borrow_mut()
             .iter_mut()
@@ -114,7 +114,7 @@ impl Ends {
 }
 
 /// A connection whose end is told: at the latest when this is dropped, as in a panic.
-pub(super) struct Watched {
+pub(super) struct WatchedConn {
     ends: Rc<Ends>,
     meter: Rc<Meter>,
     start: Time,
@@ -122,7 +122,7 @@ pub(super) struct Watched {
     end: Option<ConnEnd>,
 }
 
-impl Watched {
+impl WatchedConn {
     /// The counts of the connection, which it is to keep.
     pub(super) fn meter(&self) -> Rc<Meter> {
         Rc::clone(&self.meter)
@@ -136,14 +136,14 @@ impl Watched {
     }
 
     pub(super) fn end(mut self, outcome: Outcome) {
-        self.tell(outcome);
+        self.report(outcome);
     }
 
-    fn tell(&mut self, outcome: Outcome) {
+    fn report(&mut self, outcome: Outcome) {
         let Some(end) = self.end.take() else {
             return;
         };
-        self.ends.tell(&ConnEnd {
+        self.ends.report(&ConnEnd {
             took: self.ends.comm.now().since(self.start),
             received: self.meter.received(),
             sent: self.meter.sent(),
@@ -154,14 +154,14 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedConn {
     fn drop(&mut self) {
         // A hook that panics as well must not end the process in the middle of a panic.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.tell(Outcome::Panicked)));
+        let _ = catch_unwind(AssertUnwindSafe(|| self.report(Outcome::Panicked)));
     }
 }
 
-/// Who is told how each connection has ended.
+/// The hooks that are told how each connection has ended.
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// Calls `hook` with each connection that has ended. Default: no hook.
     ///

@@ -1,26 +1,18 @@
 //! The server whose children are other programs: it opens the sockets, and each child execs a
 //! program that gets them the way systemd passes them. Accepts nothing itself.
 
-mod image;
+mod serving;
+mod spec;
+#[cfg(test)]
+mod tests;
 
-pub(super) use self::image::ExecSpec;
+pub(super) use self::spec::ExecSpec;
 
-use self::image::{Launch, Socket};
-use super::listen::{Listen, Listening, check_taken_once};
-use crate::{
-    core::{
-        child::Signal,
-        error::{Error, Operation},
-    },
-    hooks::{comm::Comm, server::ChildServer},
-    listeners::{ListenerStatus, open::shut_down},
-    sys,
-};
+use super::listen::{Listen, Listening};
+use crate::core::child::Signal;
 use std::{
     ffi::{OsStr, OsString},
-    io,
     net::SocketAddr,
-    os::fd::BorrowedFd,
     path::PathBuf,
     time::Duration,
 };
@@ -277,7 +269,7 @@ impl ExecServer {
     /// `None` if there is none, or it may not be executed. It looks outside of a chroot.
     ///
     /// The start does not ask for it: a program may be installed later, and each attempt is made
-    /// anew.
+    /// again.
     pub fn program_file(&self) -> Option<PathBuf> {
         self.spec.file()
     }
@@ -295,138 +287,5 @@ impl ExecServer {
             .iter()
             .filter_map(Listening::tcp_address)
             .collect()
-    }
-
-    fn image(&self, pid: u32) -> io::Result<sys::exec::Image> {
-        let sockets: Vec<Socket> = self.listening.iter().map(Socket::from).collect();
-        let launch = Launch {
-            pid,
-            sockets: &sockets,
-            send_ack: self.send_ack,
-        };
-        self.spec.image(std::env::vars_os(), launch)
-    }
-}
-
-impl ChildServer for ExecServer {
-    fn inner(&mut self) -> Option<&mut dyn ChildServer> {
-        None
-    }
-
-    fn start(&mut self) -> io::Result<()> {
-        check_stop_signal(self.stop_signal)?;
-        check_reopen_signal(self.reopen_signal)?;
-        check_taken_once(&self.listen).map_err(|reason| {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, reason);
-            Error::new(Operation::TakeOver, "LISTEN_FDS", error)
-        })?;
-        self.listening.clear();
-        for listen in &self.listen {
-            self.listening.extend(listen.open(self.backlog)?);
-        }
-        // An invalid program or environment would fail in every child: it is found here, once.
-        self.image(std::process::id()).map(drop)
-    }
-
-    fn stop(&mut self) {
-        self.listening.clear();
-    }
-
-    fn send_ack(&mut self) -> Option<Duration> {
-        self.send_ack
-    }
-
-    /// The program learns it from PREFORK_SEND_ACK.
-    fn set_send_ack(&mut self, interval: Option<Duration>) {
-        self.send_ack = interval;
-    }
-
-    /// Returns only if the program cannot be run, or the child was told to stop before.
-    fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
-        let image = self.image(std::process::id())?;
-        let descriptors: Vec<BorrowedFd<'_>> =
-            self.listening.iter().map(Listening::as_fd).collect();
-        let (stdin, stop_signal) = (self.socket_at_stdin, self.stop_signal);
-        sys::exec::exec(&image, &descriptors, stdin, stop_signal, || {
-            comm.shutdown_requested()
-        })
-    }
-
-    fn begin_drain(&mut self) {
-        self.listening.iter_mut().for_each(Listening::refuse);
-    }
-
-    fn is_queued(&mut self) -> bool {
-        self.listening.iter().any(Listening::is_queued)
-    }
-
-    fn close_listeners(&mut self) {
-        self.listening.iter().for_each(Listening::shut_down);
-        self.listening.clear();
-    }
-
-    fn lost(&mut self) -> Option<io::Error> {
-        let mut listening = self.listening.iter();
-        let lost = listening.find(|listening| !listening.is_listening())?;
-        Some(shut_down(lost.status().name).into())
-    }
-
-    fn execs(&mut self) -> bool {
-        true
-    }
-
-    fn own_group(&mut self) -> bool {
-        self.process_group
-    }
-
-    fn stop_signal(&mut self) -> Signal {
-        self.stop_signal
-    }
-
-    fn reopen_signal(&mut self) -> Option<Signal> {
-        self.reopen_signal
-    }
-
-    fn listeners(&mut self) -> Vec<ListenerStatus> {
-        self.listening.iter().map(Listening::status).collect()
-    }
-}
-
-/// Refuses signals that stop or continue a program instead of ending it.
-fn check_stop_signal(signal: Signal) -> io::Result<()> {
-    use Signal::{BackgroundRead, BackgroundWrite, Continue, Stop};
-    if matches!(signal, Stop | Continue | BackgroundRead | BackgroundWrite) {
-        let reason = format!("{signal:?} cannot tell a program to stop");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-    }
-    Ok(())
-}
-
-/// Refuses signals that stop or kill a program whatever it does.
-fn check_reopen_signal(signal: Option<Signal>) -> io::Result<()> {
-    if let Some(signal @ (Signal::Kill | Signal::Stop)) = signal {
-        let reason = format!("{signal:?} cannot tell a program to reopen its logs");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::error::{Error, Operation};
-
-    #[test]
-    fn a_socket_that_was_shut_down_is_named() {
-        let mut server = ExecServer::new("true")
-            .listen("127.0.0.1:0")
-            .listen("127.0.0.1:0");
-        server.start().expect("two sockets");
-        assert!(server.lost().is_none());
-        server.listening[1].shut_down();
-        let error = server.lost().expect("an error");
-        let error = error.downcast::<Error>().expect("a typed one");
-        assert_eq!(error.operation(), Operation::Accept);
-        assert_eq!(error.object(), server.local_addrs()[1].to_string());
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         error::{Error, Operation},
     },
     hooks::{comm::Comm, server::ChildServer},
-    sys::{helper, sockets},
+    sys::{connection_program, sockets},
 };
 use std::{
     cell::RefCell,
@@ -283,7 +283,7 @@ impl ChildServer for InetdServer {
     }
 
     fn resume_accept(&mut self, comm: &mut Comm) -> io::Result<()> {
-        helper::end_group_with_orphan()?;
+        connection_program::end_group_with_orphan()?;
         self.server.resume_accept(comm)
     }
 

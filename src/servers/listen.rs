@@ -13,15 +13,15 @@ pub(super) use self::{
     set::{AnyStream, ListenSet},
 };
 
-use self::listening::Kind;
+use self::listening::ListenKind;
 use crate::{
     listeners::{
-        inherited::{self, Taken, Wanted},
+        inherited::{self, TakenSocket, WantedSockets},
         tcp::Tcp,
         unix::Unix,
     },
     sys::{
-        fd_registry::Ours,
+        fd_registry::Registered,
         sockets::{self, Family},
     },
 };
@@ -53,7 +53,7 @@ use std::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Listen {
-    at: At,
+    at: ListenAddress,
     name: Option<String>,
     no_delay: bool,
 }
@@ -62,10 +62,10 @@ pub struct Listen {
 const UNNAMED: &str = "unknown";
 
 #[derive(Clone, Debug)]
-enum At {
+enum ListenAddress {
     Tcp(String),
     Unix { path: PathBuf, mode: u32 },
-    Inherited(Wanted),
+    Inherited(WantedSockets),
 }
 
 impl Listen {
@@ -82,29 +82,29 @@ impl Listen {
     /// An `ExecServer` gives its programs the names of LISTEN_FDNAMES, and may have addresses of its
     /// own besides. An `InetdServer` has either these or its own.
     pub fn listen_fds() -> Self {
-        Self::inherited(Wanted::All)
+        Self::inherited(WantedSockets::All)
     }
 
     /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name.
     ///
     /// It is the name in LISTEN_FDNAMES: a socket unit's `FileDescriptorName`.
     pub fn listen_fds_named(name: impl Into<String>) -> Self {
-        Self::inherited(Wanted::Named(name.into()))
+        Self::inherited(WantedSockets::Named(name.into()))
     }
 
-    fn inherited(wanted: Wanted) -> Self {
+    fn inherited(wanted: WantedSockets) -> Self {
         Self {
-            at: At::Inherited(wanted),
+            at: ListenAddress::Inherited(wanted),
             name: None,
             no_delay: true,
         }
     }
 
     /// Which sockets of another process it stands for, if it does.
-    pub(super) fn wanted(&self) -> Option<&Wanted> {
+    pub(super) fn wanted(&self) -> Option<&WantedSockets> {
         match &self.at {
-            At::Inherited(wanted) => Some(wanted),
-            At::Tcp(_) | At::Unix { .. } => None,
+            ListenAddress::Inherited(wanted) => Some(wanted),
+            ListenAddress::Tcp(_) | ListenAddress::Unix { .. } => None,
         }
     }
 
@@ -116,7 +116,7 @@ impl Listen {
     /// system has.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self {
-            at: At::Tcp(address.into()),
+            at: ListenAddress::Tcp(address.into()),
             name: None,
             no_delay: true,
         }
@@ -128,7 +128,7 @@ impl Listen {
     /// unless [`mode`](Self::mode) sets another.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self {
-            at: At::Unix {
+            at: ListenAddress::Unix {
                 path: path.into(),
                 mode: 0o660,
             },
@@ -154,7 +154,7 @@ impl Listen {
     /// No effect for TCP.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
-        if let At::Unix { mode: current, .. } = &mut self.at {
+        if let ListenAddress::Unix { mode: current, .. } = &mut self.at {
             *current = mode;
         }
         self
@@ -181,18 +181,18 @@ impl Listen {
     }
 
     /// What it opens by itself; `None` if it takes sockets over.
-    fn kind(&self) -> Option<Kind> {
+    fn kind(&self) -> Option<ListenKind> {
         match &self.at {
-            At::Tcp(address) => Some(Kind::Tcp(Tcp {
+            ListenAddress::Tcp(address) => Some(ListenKind::Tcp(Tcp {
                 no_delay: self.no_delay,
                 ..Tcp::at(address.clone())
             })),
-            At::Unix { path, mode } => {
+            ListenAddress::Unix { path, mode } => {
                 let mut unix = Unix::new(path.clone());
                 unix.mode = *mode;
-                Some(Kind::Unix(unix))
+                Some(ListenKind::Unix(unix))
             }
-            At::Inherited(_) => None,
+            ListenAddress::Inherited(_) => None,
         }
     }
 
@@ -209,25 +209,25 @@ impl Listen {
         sockets::block(&fd)?;
         Ok(vec![Listening {
             kind,
-            fd: Ours::servers(fd),
+            fd: Registered::servers(fd),
             name: name.to_owned(),
             given: None,
         }])
     }
 
-    fn take_over(&self, taken: Taken) -> io::Result<Listening> {
-        let Taken {
+    fn take_over(&self, taken: TakenSocket) -> io::Result<Listening> {
+        let TakenSocket {
             name,
             socket,
             given,
         } = taken;
-        let kind = Kind::of(socket.as_fd(), self.no_delay)?;
+        let kind = ListenKind::of(socket.as_fd(), self.no_delay)?;
         sockets::block(&socket)?;
         let theirs = Some(name).filter(|name| !name.is_empty());
         let name = self.name.clone().or(theirs);
         Ok(Listening {
             kind,
-            fd: Ours::servers(socket),
+            fd: Registered::servers(socket),
             name: name.unwrap_or_else(|| UNNAMED.to_owned()),
             given: Some(given),
         })
@@ -247,8 +247,8 @@ pub(crate) fn check_taken_once(listen: &[Listen]) -> Result<(), String> {
     let mut taken = BTreeSet::new();
     for wanted in listen.iter().filter_map(Listen::wanted) {
         let name = match wanted {
-            Wanted::All => None,
-            Wanted::Named(name) => Some(name),
+            WantedSockets::All => None,
+            WantedSockets::Named(name) => Some(name),
         };
         if !taken.insert(name) {
             return Err(format!("\"{wanted}\" is there twice"));

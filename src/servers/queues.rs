@@ -2,7 +2,7 @@
 //! asked; accepts no connection.
 
 use crate::{
-    core::accept::queue_log::{Look, QueueLog},
+    core::accept::queue_log::{QueueLog, QueueLook},
     listeners::ListenerStatus,
     sys::clock::Clock,
 };
@@ -29,7 +29,7 @@ impl Queues {
         self.logs.resize_with(queues.len(), QueueLog::default);
         for ((log, taken), queue) in self.logs.iter_mut().zip(taken).zip(queues) {
             if let (Some(taken), Some(queued)) = (taken, queue.queued) {
-                log.note(Look { at, taken, queued });
+                log.note(QueueLook { at, taken, queued });
                 queue.oldest = log.age(taken, at);
             }
         }

@@ -1,14 +1,14 @@
-//! What a stock server reads anew in a reload, by the program's own code. Reloads nothing itself.
+//! What a stock server reads again in a reload, by the program's own code. Reloads nothing itself.
 
 use super::{conn::Stream, stream::StreamServer};
 use crate::listeners::Listener;
 use std::{cell::RefCell, io, rc::Rc};
 
 /// The program's code, which gets the server. Shared, so that a panic in it does not lose it.
-type Hook<L> = dyn FnMut(&mut StreamServer<L>) -> io::Result<()>;
+type ReloadHook<L> = dyn FnMut(&mut StreamServer<L>) -> io::Result<()>;
 
 /// The code for a reload, if there is any.
-pub(super) struct Reloading<L: Listener>(Option<Rc<RefCell<Hook<L>>>>);
+pub(super) struct Reloading<L: Listener>(Option<Rc<RefCell<ReloadHook<L>>>>);
 
 impl<L: Listener> Default for Reloading<L> {
     fn default() -> Self {
@@ -19,7 +19,7 @@ impl<L: Listener> Default for Reloading<L> {
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// Calls `hook` with the server in each reload, to change its settings.
     ///
-    /// Whom it admits, for example. Default: nothing.
+    /// For example its rules of access. Default: nothing.
     ///
     /// It runs in the parent, when SIGHUP, [`Monitor::reload`](crate::Monitor::reload) or `prefork
     /// reload` has asked for a reload, before the first child is replaced: as
@@ -56,7 +56,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
         self
     }
 
-    pub(super) fn read_anew(&mut self) -> io::Result<()> {
+    pub(super) fn read_again(&mut self) -> io::Result<()> {
         let Some(hook) = self.reloading.0.clone() else {
             return Ok(());
         };

@@ -1,7 +1,7 @@
 //! What a parent and its children share for the reserved child: whether all others are busy, and how
 //! many connections have been taken. Decides nothing.
 
-use super::taken::Taken;
+use super::taken::TakenCounters;
 use crate::sys::flag::Flag;
 use std::{
     io,
@@ -13,11 +13,11 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Reserve {
     all_busy: Flag,
-    taken: Rc<Taken>,
+    taken: Rc<TakenCounters>,
 }
 
 impl Reserve {
-    pub(super) fn new(taken: &Rc<Taken>) -> io::Result<Self> {
+    pub(super) fn new(taken: &Rc<TakenCounters>) -> io::Result<Self> {
         Ok(Self {
             all_busy: Flag::new()?,
             taken: Rc::clone(taken),

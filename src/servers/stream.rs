@@ -23,8 +23,8 @@ use crate::{
     core::accept::order::AcceptOrder,
     listeners::{
         Listener,
-        inherited::Wanted,
-        open::{OpenSockets, Origin},
+        inherited::WantedSockets,
+        open::{OpenSockets, SocketOrigin},
     },
 };
 use std::{fmt, io, os::fd::OwnedFd, time::Duration};
@@ -45,7 +45,7 @@ pub struct StreamServer<L: Listener> {
     send_ack: Option<Duration>,
     timing: Timing,
     #[cfg(feature = "proxy-protocol")]
-    proxies: proxy::Attribute,
+    proxies: proxy::ProxyPolicy,
     pub(super) admission: AdmissionRules<L::Stream>,
     pub(super) ends: EndRules,
     pub(super) reloading: Reloading<L>,
@@ -85,7 +85,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
             send_ack: None,
             timing: Timing::default(),
             #[cfg(feature = "proxy-protocol")]
-            proxies: proxy::Attribute::default(),
+            proxies: proxy::ProxyPolicy::default(),
             admission: AdmissionRules::default(),
             ends: EndRules::default(),
             reloading: Reloading::default(),
@@ -227,12 +227,12 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// they have one thread), so that programs that they run do not use it.
     #[must_use]
     pub fn listen_fds(mut self) -> Self {
-        self.take_over(Wanted::All);
+        self.take_over(WantedSockets::All);
         self
     }
 
-    pub(super) fn take_over(&mut self, wanted: Wanted) {
-        self.sockets.origin = Origin::Inherited(wanted);
+    pub(super) fn take_over(&mut self, wanted: WantedSockets) {
+        self.sockets.origin = SocketOrigin::Inherited(wanted);
     }
 
     /// Like [`listen_fds`](Self::listen_fds), but only sockets with this name.
@@ -241,7 +241,7 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// listening socket of this server's kind.
     #[must_use]
     pub fn listen_fds_named(mut self, name: impl Into<String>) -> Self {
-        self.take_over(Wanted::Named(name.into()));
+        self.take_over(WantedSockets::Named(name.into()));
         self
     }
 
@@ -261,8 +261,8 @@ impl<L: Listener<Stream: Stream>> StreamServer<L> {
     #[must_use]
     pub fn socket(mut self, listening: impl Into<OwnedFd>) -> Self {
         match &mut self.sockets.origin {
-            Origin::Program(sockets) => sockets.push(listening.into()),
-            other => *other = Origin::Program(vec![listening.into()]),
+            SocketOrigin::Program(sockets) => sockets.push(listening.into()),
+            other => *other = SocketOrigin::Program(vec![listening.into()]),
         }
         self
     }

@@ -11,9 +11,9 @@ const GROUPS: usize = 16;
 
 /// Made in the parent, before the first fork.
 #[derive(Debug)]
-pub(super) struct Taken(Tally<{ QUEUES * GROUPS }>);
+pub(super) struct TakenCounters(Tally<{ QUEUES * GROUPS }>);
 
-impl Taken {
+impl TakenCounters {
     pub(super) fn new() -> io::Result<Self> {
         Tally::new().map(Self)
     }
@@ -23,7 +23,7 @@ impl Taken {
     /// Those are missing that others take: other programs at a socket that they share, and after an
     /// upgrade the children of the program before.
     pub(super) fn from(&self, queue: usize) -> Option<u64> {
-        // A child that writes nonsense there makes nonsense of the sum, and no more.
+        // A child that writes wrong numbers there makes the sum wrong, and nothing else.
         let add = |sum: u64, group| Some(sum.wrapping_add(self.0.get(place(queue, group)?)));
         (0..GROUPS).try_fold(0, add)
     }
@@ -37,13 +37,13 @@ fn place(queue: usize, group: usize) -> Option<usize> {
 /// What a child counts with.
 #[derive(Debug)]
 pub(super) struct Taking {
-    taken: Rc<Taken>,
+    taken: Rc<TakenCounters>,
     group: usize,
 }
 
 impl Taking {
     /// In a child.
-    pub(super) fn new(taken: &Rc<Taken>) -> Self {
+    pub(super) fn new(taken: &Rc<TakenCounters>) -> Self {
         Self {
             taken: Rc::clone(taken),
             group: process::id() as usize % GROUPS,
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn each_queue_has_a_count_of_its_own_over_all_children() {
-        let taken = Rc::new(Taken::new().expect("memory"));
+        let taken = Rc::new(TakenCounters::new().expect("memory"));
         for group in 0..GROUPS {
             let taken = Rc::clone(&taken);
             let child = Taking { taken, group };
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn nonsense_of_a_child_is_no_panic_of_the_parent() {
-        let taken = Taken::new().expect("memory");
+        let taken = TakenCounters::new().expect("memory");
         for group in 0..GROUPS {
             let at = place(3, group).expect("a place");
             taken.0.set(at, u64::MAX);

@@ -171,7 +171,7 @@ impl StreamServer<Tcp> {
 
     /// Lets the kernel keep a connection until its client has sent something.
     ///
-    /// It keeps it for `time` at the most (TCP_DEFER_ACCEPT). Default: off.
+    /// It keeps it for `time` at most (TCP_DEFER_ACCEPT). Default: off.
     ///
     /// So a client that connects and is silent holds no child. For protocols in which the client
     /// speaks first. In whole seconds, rounded up; the kernel rounds them to the times of its

@@ -9,7 +9,7 @@ use toml::{
 
 /// What a file says about one key.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FileValue {
     pub(super) section: Option<String>,
     pub(super) name: String,
     pub(super) texts: Vec<String>,
@@ -17,16 +17,16 @@ pub(super) struct Found {
 }
 
 /// A file that is being read.
-struct Reader<'a> {
+struct FileReader<'a> {
     path: &'a Path,
     text: &'a str,
-    found: Vec<Found>,
+    found: Vec<FileValue>,
     problems: Vec<Problem>,
 }
 
 /// All keys of a file, in its order. Values that have no text are problems.
-pub(super) fn read(path: &Path, text: &str) -> Result<Vec<Found>, SettingsError> {
-    let mut reader = Reader {
+pub(super) fn read(path: &Path, text: &str) -> Result<Vec<FileValue>, SettingsError> {
+    let mut reader = FileReader {
         path,
         text,
         found: Vec::new(),
@@ -47,7 +47,7 @@ pub(super) fn read(path: &Path, text: &str) -> Result<Vec<Found>, SettingsError>
     Ok(reader.found)
 }
 
-impl Reader<'_> {
+impl FileReader<'_> {
     fn read_table(&mut self, section: Option<&str>, table: &DeTable<'_>) {
         let mut items: Vec<_> = table.iter().collect();
         items.sort_by_key(|(name, _)| name.span().start);
@@ -70,7 +70,7 @@ impl Reader<'_> {
             one => text(one).map(|text| vec![text]),
         };
         match texts {
-            Ok(texts) => self.found.push(Found {
+            Ok(texts) => self.found.push(FileValue {
                 section: section.map(str::to_owned),
                 name: name.get_ref().clone().into_owned(),
                 texts,

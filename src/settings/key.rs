@@ -26,18 +26,18 @@ pub struct Key {
     pub summary: &'static str,
     /// When a value that a reload finds takes effect.
     pub takes_effect: TakesEffect,
-    target: Target,
+    target: KeyTarget,
 }
 
 /// What a key sets.
 #[derive(Clone, Copy, Debug)]
-enum Target {
+enum KeyTarget {
     Attribute(&'static Attribute),
     Own { default: &'static str, apply: Apply },
 }
 
 /// A row of the tables below.
-struct Row {
+struct KeyRow {
     name: &'static str,
     shape: Shape,
     default: &'static str,
@@ -52,7 +52,7 @@ macro_rules! rows {
         $name:ident: $shape:expr, $default:literal, $takes_effect:ident,
             $summary:literal, $apply:expr;
     )*) => {
-        &[$(Row {
+        &[$(KeyRow {
             name: stringify!($name),
             shape: $shape,
             default: $default,
@@ -63,7 +63,7 @@ macro_rules! rows {
     };
 }
 
-const SERVER: &[Row] = rows! {
+const SERVER: &[KeyRow] = rows! {
     listen: Shape::List, "", AtStart,
         "Where: HOST:PORT, :PORT, a path or systemd; then ,name=N ,mode=660",
         server::listen;
@@ -109,7 +109,7 @@ const SERVER: &[Row] = rows! {
         server::holder;
 };
 
-const CONFINEMENT_ROWS: &[Row] = rows! {
+const CONFINEMENT_ROWS: &[KeyRow] = rows! {
     session: Shape::Bool, "false", AtStart, "Each child leads a session", confine::session;
     process_group: Shape::Bool, "false", AtStart,
         "Each child leads a process group", confine::process_group;
@@ -167,11 +167,11 @@ impl Key {
             is_optional: attribute.is_optional,
             summary: summary.trim().trim_end_matches('.'),
             takes_effect: attribute.takes_effect,
-            target: Target::Attribute(attribute),
+            target: KeyTarget::Attribute(attribute),
         }
     }
 
-    fn own(section: Option<&'static str>, row: &Row) -> Self {
+    fn own(section: Option<&'static str>, row: &KeyRow) -> Self {
         Self {
             name: row.name,
             section,
@@ -179,7 +179,7 @@ impl Key {
             is_optional: row.default == "none",
             summary: row.summary,
             takes_effect: row.takes_effect,
-            target: Target::Own {
+            target: KeyTarget::Own {
                 default: row.default,
                 apply: row.apply,
             },
@@ -204,16 +204,16 @@ impl Key {
     /// Its default as text; empty for an empty list.
     pub fn default(&self) -> String {
         match self.target {
-            Target::Attribute(attribute) => attribute.text(&Config::default()),
-            Target::Own { default, .. } => default.to_owned(),
+            KeyTarget::Attribute(attribute) => attribute.text(&Config::default()),
+            KeyTarget::Own { default, .. } => default.to_owned(),
         }
     }
 
     /// The attribute that it is, if it is one.
     pub fn attribute(&self) -> Option<&'static Attribute> {
         match self.target {
-            Target::Attribute(attribute) => Some(attribute),
-            Target::Own { .. } => None,
+            KeyTarget::Attribute(attribute) => Some(attribute),
+            KeyTarget::Own { .. } => None,
         }
     }
 
@@ -227,7 +227,7 @@ impl Key {
 
     /// Whether the texts are `none`, and that means the default. For a list that is the empty one.
     pub(super) fn is_none(&self, texts: &[String]) -> bool {
-        let is_own_list = self.is_list() && matches!(self.target, Target::Own { .. });
+        let is_own_list = self.is_list() && matches!(self.target, KeyTarget::Own { .. });
         (self.is_optional || is_own_list) && matches!(texts, [text] if text == "none")
     }
 
@@ -241,13 +241,13 @@ impl Key {
             return Err("none is the whole list or no item of it".to_owned());
         }
         match self.target {
-            Target::Attribute(attribute) => {
+            KeyTarget::Attribute(attribute) => {
                 let text = texts.join(",");
                 attribute.set(&mut values.config, &text)
             }
             // As if it had not been set: `values` begin with the defaults.
-            Target::Own { .. } if self.is_none(texts) => Ok(()),
-            Target::Own { apply, .. } => apply(values, texts),
+            KeyTarget::Own { .. } if self.is_none(texts) => Ok(()),
+            KeyTarget::Own { apply, .. } => apply(values, texts),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The settings of a server from a TOML file, the environment and flags, and where each value comes
 //! from. Reads and checks; starts nothing.
 //!
-//! Every attribute of [`Config`] is a key here, and so are the listeners, the steps of a
+//! Every attribute of [`Config`] is a key here, like the listeners, the steps of a
 //! [`Confinement`](crate::Confinement) and what the command `prefork` needs besides. A flag is
 //! stronger than the environment, the environment than a file, a file than the default, in whatever
 //! order they are read.
@@ -28,21 +28,21 @@
 //! # Ok::<(), prefork_server::settings::SettingsError>(())
 //! ```
 
-mod entry;
+mod build;
 mod error;
 mod file;
 mod key;
-mod made;
 mod schema;
+mod setting;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use self::{
-    entry::Entry,
     error::{Problem, SettingsError, Source},
     key::Key,
     schema::schema,
+    setting::Setting,
 };
 
 use self::values::Values;
@@ -67,7 +67,7 @@ const NOT_SETTINGS: [&str; 2] = ["PREFORK_CONFIG", "PREFORK_SEND_ACK"];
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// One for each key, in the order of the keys.
-    entries: Vec<Entry>,
+    entries: Vec<Setting>,
 }
 
 impl Default for Settings {
@@ -79,7 +79,7 @@ impl Default for Settings {
 impl Settings {
     /// All defaults.
     pub fn new() -> Self {
-        let entry = |key: Key| Entry {
+        let entry = |key: Key| Setting {
             texts: key.default_texts(),
             key,
             source: Source::Default,
@@ -211,17 +211,17 @@ impl Settings {
     }
 
     fn position(&self, section: Option<&str>, name: &str) -> Option<usize> {
-        let is_it = |entry: &Entry| entry.key.section == section && entry.key.name == name;
+        let is_it = |entry: &Setting| entry.key.section == section && entry.key.name == name;
         self.entries.iter().position(is_it)
     }
 
     /// The value of each key, and where it comes from.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &Setting> {
         self.entries.iter()
     }
 
     /// The value of one key; `None` if there is no such key.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
+    pub fn entry(&self, name: &str) -> Option<&Setting> {
         self.entries.iter().find(|entry| entry.key.name == name)
     }
 
@@ -238,7 +238,10 @@ impl Settings {
     /// assert_eq!((before.value(), after.value()), ("50".to_owned(), "60".to_owned()));
     /// # Ok::<(), prefork_server::settings::SettingsError>(())
     /// ```
-    pub fn changes<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = (&'a Entry, &'a Entry)> {
+    pub fn changes<'a>(
+        &'a self,
+        newer: &'a Self,
+    ) -> impl Iterator<Item = (&'a Setting, &'a Setting)> {
         let both = self.entries.iter().zip(&newer.entries);
         both.filter(|(old, new)| old.texts != new.texts)
     }
@@ -264,7 +267,7 @@ fn unreadable(path: &Path, error: &io::Error) -> SettingsError {
     Problem::new(Source::file(path, None), message).into()
 }
 
-fn unknown(found: &file::Found) -> Problem {
+fn unknown(found: &file::FileValue) -> Problem {
     let full = |section: Option<&str>, name: &str| match section {
         Some(section) => format!("{section}.{name}"),
         None => name.to_owned(),

@@ -143,7 +143,7 @@ fn the_stronger_source_wins_in_every_order() {
     }
 }
 
-/// What the program has set itself stays, and so does what is read at the start only.
+/// What the program has set itself stays, like what is read at the start only.
 #[test]
 fn a_reload_changes_what_has_changed_and_may() {
     let older = read("max_clients = 10\nhandle_signals = true\ntimeout = \"1s\"").expect("them");

@@ -12,7 +12,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::core::{confinement::Confinement, state::List};
+use crate::core::{confinement::Confinement, state::EncodedList};
 use nix::libc;
 use std::{collections::BTreeSet, fs};
 
@@ -47,8 +47,8 @@ impl Adoption {
     }
 
     /// The orphans that it has taken over, for the next program.
-    pub(crate) fn inherited(&self) -> List<u32> {
-        List(self.inherited.iter().copied().collect())
+    pub(crate) fn inherited(&self) -> EncodedList<u32> {
+        EncodedList(self.inherited.iter().copied().collect())
     }
 
     /// Decides, once the process is known that runs the loop.

@@ -26,20 +26,20 @@ mod earlier;
 mod slot;
 mod view;
 
-pub(crate) use self::{earlier::Earlier, slot::Slot, view::BoardView};
+pub(crate) use self::{earlier::EarlierBoard, slot::BoardSlot, view::BoardView};
 
 use self::view::{numbers_at, queue_times_at, rows_at};
-use super::{cells, fd_registry::Ours, shared_memory::SharedMemory};
+use super::{cells, fd_registry::Registered, shared_memory::SharedMemory};
 use crate::core::{
     board::{
-        ASKED_INTERVAL_AT, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, Layout, OTHERS_AT,
+        ASKED_INTERVAL_AT, BoardLayout, DESCRIBED, EARLIER_AT, ENTRY_AT, FOLDS_AT, OTHERS_AT,
         QUEUE_TIMES_AT, ROW_AT, USED_AT, WILL_LOOK_AT,
     },
     child::ChildId,
     comm::Interval,
-    metrics::{NUMBERS, Numbers},
+    metrics::{MetricNumbers, NUMBERS},
     queue_times::{QUEUE_WORDS, QueueTimes},
-    wire::Entry,
+    wire::BoardEntry,
 };
 use nix::unistd::{SysconfVar, sysconf};
 use std::{
@@ -67,20 +67,20 @@ const WILL_LOOK: u64 = 0x6c6f_6f6b_2061_7420;
 pub(crate) struct Board {
     view: BoardView,
     /// The slot that the next fork has.
-    lent: Option<usize>,
+    assigned: Option<usize>,
     /// The file, for readers from outside and for the next program. No process can write to it.
     #[cfg_attr(
         not(target_os = "linux"),
         allow(dead_code, reason = "upgrades are for Linux")
     )]
-    file: Option<Ours<OwnedFd>>,
+    file: Option<Registered<OwnedFd>>,
 }
 
 impl Board {
     /// A board for that many children. `clock_start` is the reading of the clock at
     /// [`Time::START`].
     pub(crate) fn new(children: usize, clock_start: u64) -> io::Result<Self> {
-        let layout = Layout::new(page_size(), children).ok_or(io::ErrorKind::OutOfMemory)?;
+        let layout = BoardLayout::new(page_size(), children).ok_or(io::ErrorKind::OutOfMemory)?;
         let (memory, file) = SharedMemory::new(c"prefork-board", layout.length())?;
         for (place, word) in memory.owners_words().iter().zip(layout.header(clock_start)) {
             place.store(word, Relaxed);
@@ -91,8 +91,8 @@ impl Board {
                 layout,
                 earlier: Arc::new([]),
             },
-            lent: None,
-            file: file.map(Ours::parents),
+            assigned: None,
+            file: file.map(Registered::parents),
         })
     }
 
@@ -103,8 +103,8 @@ impl Board {
     }
 
     /// Whether the next fork has the slot of this child.
-    pub(crate) fn is_lent_to(&self, child: ChildId) -> bool {
-        self.lent == Some(child.slot())
+    pub(crate) fn is_assigned_to(&self, child: ChildId) -> bool {
+        self.assigned == Some(child.slot())
     }
 
     /// Whether this process can write to all of it.
@@ -133,8 +133,8 @@ impl Board {
         let size = self.view.layout.slot_size();
         let is_lent = self
             .prepare(child)
-            .is_some_and(|offset| self.view.memory.lend(offset, size));
-        self.lent = is_lent.then_some(child.slot());
+            .is_some_and(|offset| self.view.memory.set_inherited(offset, size));
+        self.assigned = is_lent.then_some(child.slot());
         is_lent
     }
 
@@ -143,20 +143,20 @@ impl Board {
         let offset = self.view.layout.offset(child.slot())?;
         let used = &self.view.memory.writable_words()?[USED_AT];
         used.store(used.load(Relaxed).max(child.slot() as u64 + 1), Relaxed);
-        self.clear(child.slot(), Entry::of(child.serial()));
+        self.clear(child.slot(), BoardEntry::of(child.serial()));
         Some(offset)
     }
 
     /// In the parent, after the fork: the next child does not have the slot.
     pub(crate) fn forked(&mut self) {
         if let Some(offset) = self
-            .lent
+            .assigned
             .take()
             .and_then(|slot| self.view.layout.offset(slot))
         {
             self.view
                 .memory
-                .take_back(offset, self.view.layout.slot_size());
+                .set_not_inherited(offset, self.view.layout.slot_size());
         }
     }
 
@@ -167,11 +167,11 @@ impl Board {
     /// renewed.
     pub(crate) fn close(&mut self, slot: usize) -> bool {
         let was_elsewhere = self.is_elsewhere(slot);
-        self.clear(slot, Entry::default());
+        self.clear(slot, BoardEntry::default());
         was_elsewhere && self.forget_unused()
     }
 
-    fn clear(&self, place: usize, entry: Entry) {
+    fn clear(&self, place: usize, entry: BoardEntry) {
         let offset = self.view.layout.offset(place);
         if let (Some(offset), Some(words)) = (offset, self.view.memory.writable_words()) {
             let (parents, slot) = words.split_at(offset / size_of::<AtomicU64>());
@@ -210,17 +210,17 @@ impl Board {
         not(target_os = "linux"),
         allow(dead_code, reason = "upgrades are for Linux")
     )]
-    pub(crate) fn adopt(&mut self, boards: Vec<(Earlier, Vec<usize>)>, own: &[u64]) {
+    pub(crate) fn adopt(&mut self, boards: Vec<(EarlierBoard, Vec<usize>)>, own: &[u64]) {
         let Some(words) = self.view.memory.writable_words() else {
             return;
         };
         if let Some((newest, _)) = boards.first() {
             let (mut numbers, queue_times) = newest.totals();
-            numbers.add(&Numbers::read(|at| own.get(at).copied().unwrap_or(0)));
+            numbers.add(&MetricNumbers::read(|at| own.get(at).copied().unwrap_or(0)));
             let numbers = if newest.counts {
                 numbers
             } else {
-                Numbers::default()
+                MetricNumbers::default()
             };
             let totals = Counted {
                 numbers,
@@ -313,12 +313,12 @@ impl Board {
     }
 
     /// A child's access to its slot, for the child itself.
-    pub(crate) fn slot(&self, child: ChildId) -> Slot {
+    pub(crate) fn slot(&self, child: ChildId) -> BoardSlot {
         let BoardView { memory, layout, .. } = &self.view;
-        let has_it = self.lent == Some(child.slot()) || memory.writable_words().is_some();
+        let has_it = self.assigned == Some(child.slot()) || memory.writable_words().is_some();
         let offset = layout.offset(child.slot()).filter(|_| has_it);
-        let words = offset.and_then(|offset| memory.lent_words(offset, layout.slot_size()));
-        Slot::new(words, child, self.view.clone())
+        let words = offset.and_then(|offset| memory.inherited_words(offset, layout.slot_size()));
+        BoardSlot::new(words, child, self.view.clone())
     }
 
     /// From now on children need not print.
@@ -344,7 +344,7 @@ fn page_size() -> usize {
 /// What a child has counted.
 #[derive(Debug, Default)]
 struct Counted {
-    numbers: Numbers,
+    numbers: MetricNumbers,
     queue_times: QueueTimes,
 }
 

@@ -10,7 +10,7 @@
 use crate::core::metrics::Declared;
 use crate::core::{
     board::{OTHERS_AT, ROW_AT},
-    metrics::{INTEGERS, Metric, NUMBERS, Numbers, Schema},
+    metrics::{INTEGERS, Metric, MetricNumbers, NUMBERS, Schema},
 };
 use std::{
     cell::Cell,
@@ -54,7 +54,7 @@ pub(super) fn is_counting() -> bool {
 }
 
 /// The metrics of this process, with these numbers added to its own.
-pub(crate) fn show(mut numbers: Numbers) -> Vec<Metric> {
+pub(crate) fn show(mut numbers: MetricNumbers) -> Vec<Metric> {
     numbers.add(&own());
     schema().show(&numbers)
 }
@@ -82,12 +82,12 @@ pub(crate) fn own_words() -> Vec<u64> {
 
 /// What this process has counted itself, and what the numbers are called, once there are any.
 #[cfg(feature = "status")]
-pub(crate) fn counted() -> Option<(Numbers, Vec<Declared>)> {
+pub(crate) fn counted() -> Option<(MetricNumbers, Vec<Declared>)> {
     is_counting().then(|| (own(), schema().declared()))
 }
 
-fn own() -> Numbers {
-    Numbers::read(|at| OWN[at].load(Relaxed))
+fn own() -> MetricNumbers {
+    MetricNumbers::read(|at| OWN[at].load(Relaxed))
 }
 
 /// In a new child, in the thread that serves: from now on the numbers are those of this slot.

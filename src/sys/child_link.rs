@@ -2,9 +2,9 @@
 //! by itself.
 
 use super::{
-    board::Slot,
+    board::BoardSlot,
     clock::Clock,
-    fd_registry::Ours,
+    fd_registry::Registered,
     pipes, probes, signals,
     stop_board::StopFlag,
     title::ChildTitle,
@@ -35,7 +35,7 @@ pub(crate) struct PipeSink {
     /// The write end of the pipe itself, so that redirecting fd 1 does not break it.
     pub(crate) pipe: OwnedFd,
     /// The child's slot on the board.
-    pub(crate) slot: Slot,
+    pub(crate) slot: BoardSlot,
     /// Whether a word that the parent will find on the board need not be printed.
     pub(crate) coalesces: bool,
     pub(crate) clock: Clock,
@@ -171,7 +171,7 @@ pub(crate) struct ChildLink {
     waiter: Waiter,
     stop: OwnedFd,
     stop_flag: StopFlag,
-    death: Ours<OwnedFd>,
+    death: Registered<OwnedFd>,
     death_seen: Cell<bool>,
 }
 
@@ -179,7 +179,7 @@ impl ChildLink {
     pub(crate) fn new(
         clock: Clock,
         stop: OwnedFd,
-        death: Ours<OwnedFd>,
+        death: Registered<OwnedFd>,
         stop_flag: StopFlag,
     ) -> io::Result<Self> {
         let waiter = Waiter::new(&stop, &death)?;
@@ -206,20 +206,20 @@ impl ChildLink {
     }
 
     /// Silences a bell that was rung for something else than a stop, which it reports forever.
-    fn silence_bell(&self) -> io::Result<()> {
+    fn reset_stop_event(&self) -> io::Result<()> {
         if self.stop_requested() {
             return Ok(());
         }
-        let [rings] = poll_any(
+        let [is_raised] = poll_any(
             [(self.stop.as_fd(), PollFlags::POLLIN)],
             Some(Duration::ZERO),
         )?;
-        if rings {
+        if is_raised {
             pipes::read(&self.stop, &mut [0; 8])?;
         }
         // A stop that came meanwhile may have been silenced.
         if self.stop_requested() {
-            signals::ring_stop_bell();
+            signals::raise_stop_event();
         }
         Ok(())
     }
@@ -255,12 +255,12 @@ impl Link for ChildLink {
         if death {
             return Ok(Wake::Stop);
         }
-        self.silence_bell()?;
+        self.reset_stop_event()?;
         Ok(Wake::Timer)
     }
 
-    fn is_asked(&self) -> bool {
-        self.waiter.is_asked()
+    fn may_be_woken(&self) -> bool {
+        self.waiter.may_be_woken()
     }
 
     fn leave_wakeups(&self) {
@@ -308,7 +308,7 @@ impl Link for ChildLink {
         };
         self.note_death(death);
         if stop {
-            self.silence_bell()?;
+            self.reset_stop_event()?;
         }
         Ok(match (ready, stop || death) {
             (true, _) => Wake::Ready,
@@ -325,7 +325,7 @@ impl Link for ChildLink {
         let [stop, death] = poll_any(watched, timeout)?;
         self.note_death(death);
         if stop {
-            self.silence_bell()?;
+            self.reset_stop_event()?;
         }
         Ok(())
     }
@@ -339,15 +339,15 @@ impl Link for ChildLink {
     }
 
     fn wake_to_reopen(&self) {
-        signals::ring_at_reopen();
+        signals::raise_stop_event_at_reopen();
     }
 
     fn take_reopen(&self) -> bool {
         if !signals::reopen_requested() {
             return false;
         }
-        // For loops that watch the bell by themselves. OK to ignore: the bell rings on then.
-        let _ = self.silence_bell();
+        // For loops that watch the event by themselves. OK to ignore: the event stays raised then.
+        let _ = self.reset_stop_event();
         signals::take_reopen()
     }
 

@@ -3,12 +3,12 @@
 
 mod act;
 mod capabilities;
-mod names;
 mod rehearsal;
+mod resolve;
 
-use self::act::Act;
+use self::act::ResolvedStep;
 use crate::core::{
-    confinement::{Confinement, Step},
+    confinement::{Confinement, ConfinementStep},
     error::{Error, Operation},
 };
 use std::io;
@@ -18,9 +18,9 @@ const NOT_KEPT: &str = "the step has no effect, or can be undone";
 
 /// A confinement in numbers: what a child does, with the words for what fails.
 #[derive(Debug, Default)]
-pub(crate) struct Plan(Vec<(Act, String)>);
+pub(crate) struct ConfinementPlan(Vec<(ResolvedStep, String)>);
 
-impl Plan {
+impl ConfinementPlan {
     /// That of a confinement. Fails if a name is unknown, or if one of the steps fails in a process
     /// made to try them, which leaves nothing behind.
     pub(crate) fn new(confinement: &Confinement) -> Result<Self, Error> {
@@ -40,11 +40,11 @@ impl Plan {
         self.0.is_empty()
     }
 
-    /// Takes the steps but for the limits of resources, in a process that is no child: it uses what it
-    /// needs, however long it lives.
+    /// Takes the steps except for the limits of resources, in a process that is no child: it uses
+    /// what it needs, however long it lives.
     #[cfg(feature = "status")]
     pub(crate) fn perform_without_limits(&self) -> Result<(), Error> {
-        let is_limit = |act: &Act| matches!(act, Act::Limit(..));
+        let is_limit = |act: &ResolvedStep| matches!(act, ResolvedStep::Limit(..));
         let mut steps = self.0.iter().filter(|(act, _)| !is_limit(act));
         steps.try_for_each(|(act, object)| act.perform().map_err(|error| failed(object, error)))
     }
@@ -80,21 +80,25 @@ fn failed(object: &str, error: io::Error) -> Error {
 }
 
 /// A step with numbers for names.
-fn resolved(step: &Step) -> io::Result<Act> {
+fn resolved(step: &ConfinementStep) -> io::Result<ResolvedStep> {
     Ok(match step {
-        Step::Session => Act::Session,
-        Step::ProcessGroup => Act::ProcessGroup,
-        Step::Limit(resource, soft, hard) => Act::Limit(*resource, *soft, *hard),
-        Step::Nice(nice) => Act::Nice(*nice),
-        Step::OomScoreAdj(score) => Act::OomScoreAdj(*score),
-        Step::Umask(mask) => Act::Umask(names::mask(*mask)?),
-        Step::Chroot(path) => Act::Chroot(names::absolute(path)?),
-        Step::Directory(path) => Act::Directory(names::absolute(path)?),
-        Step::Groups(groups) => Act::Groups(names::groups(groups)?),
-        Step::Group(group) => Act::Group(names::group(group)?),
-        Step::GroupOf(user) => Act::Group(names::group_of(user)?),
-        Step::Capabilities(kept) => Act::Capabilities(capabilities::numbers(kept)?),
-        Step::User(user) => Act::User(names::user(user)?),
-        Step::NoNewPrivs => Act::NoNewPrivs,
+        ConfinementStep::Session => ResolvedStep::Session,
+        ConfinementStep::ProcessGroup => ResolvedStep::ProcessGroup,
+        ConfinementStep::Limit(resource, soft, hard) => {
+            ResolvedStep::Limit(*resource, *soft, *hard)
+        }
+        ConfinementStep::Nice(nice) => ResolvedStep::Nice(*nice),
+        ConfinementStep::OomScoreAdj(score) => ResolvedStep::OomScoreAdj(*score),
+        ConfinementStep::Umask(mask) => ResolvedStep::Umask(resolve::mask(*mask)?),
+        ConfinementStep::Chroot(path) => ResolvedStep::Chroot(resolve::absolute(path)?),
+        ConfinementStep::Directory(path) => ResolvedStep::Directory(resolve::absolute(path)?),
+        ConfinementStep::Groups(groups) => ResolvedStep::Groups(resolve::groups(groups)?),
+        ConfinementStep::Group(group) => ResolvedStep::Group(resolve::group(group)?),
+        ConfinementStep::GroupOf(user) => ResolvedStep::Group(resolve::group_of(user)?),
+        ConfinementStep::Capabilities(kept) => {
+            ResolvedStep::Capabilities(capabilities::numbers(kept)?)
+        }
+        ConfinementStep::User(user) => ResolvedStep::User(resolve::user(user)?),
+        ConfinementStep::NoNewPrivs => ResolvedStep::NoNewPrivs,
     })
 }

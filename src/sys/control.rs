@@ -3,12 +3,12 @@
 
 use super::{
     credentials,
-    fd_registry::Ours,
+    fd_registry::Registered,
     poller::Poller,
     sockets::{self, Blocking},
     waiter::{THE_END, poll_any},
 };
-use crate::core::system::{Caller, Heard, Source};
+use crate::core::system::{ClientRead, EventSource, NewClient};
 use mio::Interest;
 use nix::{
     errno::Errno,
@@ -25,8 +25,8 @@ use std::{
 #[derive(Debug, Default)]
 pub(crate) struct ControlSocket {
     /// `None` if there are only clients left, of the program that was here before.
-    listener: Option<Ours<OwnedFd>>,
-    clients: BTreeMap<u64, Ours<OwnedFd>>,
+    listener: Option<Registered<OwnedFd>>,
+    clients: BTreeMap<u64, Registered<OwnedFd>>,
     /// The number of the last client.
     last: u64,
 }
@@ -34,10 +34,10 @@ pub(crate) struct ControlSocket {
 impl ControlSocket {
     /// Watches a socket that listens and is in non-blocking mode.
     pub(crate) fn new(listener: OwnedFd, poller: &Poller) -> io::Result<Self> {
-        let listener = Ours::parents(listener);
+        let listener = Registered::parents(listener);
         poller.add_urgent(
             listener.as_raw_fd(),
-            Source::Control(None),
+            EventSource::Control(None),
             Interest::READABLE,
         )?;
         Ok(Self {
@@ -60,7 +60,7 @@ impl ControlSocket {
     #[cfg(all(feature = "holder", target_os = "linux"))]
     pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
         if let Some(listener) = self.listener() {
-            poller.add_urgent(listener, Source::Control(None), Interest::READABLE)?;
+            poller.add_urgent(listener, EventSource::Control(None), Interest::READABLE)?;
         }
         for (client, stream) in &self.clients {
             watch_client(*client, stream.as_raw_fd(), poller)?;
@@ -74,7 +74,7 @@ impl ControlSocket {
         self.clients.clear();
     }
 
-    pub(super) fn accept(&mut self, poller: &Poller) -> io::Result<Option<Caller>> {
+    pub(super) fn accept(&mut self, poller: &Poller) -> io::Result<Option<NewClient>> {
         let Some(listener) = self.listener() else {
             return Ok(None);
         };
@@ -85,10 +85,10 @@ impl ControlSocket {
         }
     }
 
-    fn add(&mut self, stream: OwnedFd, poller: &Poller) -> io::Result<Caller> {
+    fn add(&mut self, stream: OwnedFd, poller: &Poller) -> io::Result<NewClient> {
         let (pid, user, _) = credentials::of_peer(&stream.as_fd())?;
         let client = self.adopt(stream, poller)?;
-        Ok(Caller {
+        Ok(NewClient {
             client,
             pid,
             user,
@@ -98,7 +98,7 @@ impl ControlSocket {
 
     /// Watches the connection of a client, and returns its number.
     pub(super) fn adopt(&mut self, stream: OwnedFd, poller: &Poller) -> io::Result<u64> {
-        let stream = Ours::parents(stream);
+        let stream = Registered::parents(stream);
         let client = self.last + 1;
         watch_client(client, stream.as_raw_fd(), poller)?;
         self.last = client;
@@ -106,16 +106,16 @@ impl ControlSocket {
         Ok(client)
     }
 
-    pub(super) fn read(&self, client: u64, buffer: &mut [u8]) -> Heard {
+    pub(super) fn read(&self, client: u64, buffer: &mut [u8]) -> ClientRead {
         let Some(stream) = self.clients.get(&client) else {
-            return Heard::Gone;
+            return ClientRead::Gone;
         };
         match sockets::receive(&**stream, buffer, Blocking::Never) {
-            Ok(0) if has_hung_up(&**stream) => Heard::Gone,
-            Ok(0) => Heard::End,
-            Ok(count) => Heard::Bytes(count),
-            Err(error) if is_passing(&error) => Heard::Nothing,
-            Err(_) => Heard::Gone,
+            Ok(0) if has_hung_up(&**stream) => ClientRead::Gone,
+            Ok(0) => ClientRead::End,
+            Ok(count) => ClientRead::Bytes(count),
+            Err(error) if is_passing(&error) => ClientRead::Nothing,
+            Err(_) => ClientRead::Gone,
         }
     }
 
@@ -149,7 +149,7 @@ impl ControlSocket {
 
 fn watch_client(client: u64, stream: RawFd, poller: &Poller) -> io::Result<()> {
     let both = Interest::READABLE | Interest::WRITABLE;
-    poller.add_urgent(stream, Source::Control(Some(client)), both)
+    poller.add_urgent(stream, EventSource::Control(Some(client)), both)
 }
 
 /// Whether the other end has closed the connection, and not only its sending half.
@@ -200,19 +200,22 @@ mod tests {
         assert_eq!(caller.pid, std::process::id());
         assert_eq!(caller.user, caller.own_user);
         let mut buffer = [0; 8];
-        assert_eq!(socket.read(caller.client, &mut buffer), Heard::Nothing);
+        assert_eq!(socket.read(caller.client, &mut buffer), ClientRead::Nothing);
         client.write_all(b"show\n").unwrap();
-        assert_eq!(socket.read(caller.client, &mut buffer), Heard::Bytes(5));
+        assert_eq!(
+            socket.read(caller.client, &mut buffer),
+            ClientRead::Bytes(5)
+        );
         assert_eq!(socket.write(caller.client, b"yes").unwrap(), 3);
         client.read_exact(&mut buffer[..3]).unwrap();
         assert_eq!(&buffer[..3], b"yes");
         client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(socket.read(caller.client, &mut buffer), Heard::End);
+        assert_eq!(socket.read(caller.client, &mut buffer), ClientRead::End);
         drop(client);
-        assert_eq!(socket.read(caller.client, &mut buffer), Heard::Gone);
+        assert_eq!(socket.read(caller.client, &mut buffer), ClientRead::Gone);
         assert!(socket.write(caller.client, b"yes").is_err());
         socket.close_client(caller.client, &poller);
-        assert_eq!(socket.read(caller.client, &mut buffer), Heard::Gone);
+        assert_eq!(socket.read(caller.client, &mut buffer), ClientRead::Gone);
         socket.close(&poller);
     }
 

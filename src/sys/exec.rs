@@ -29,7 +29,7 @@ pub(crate) const FIRST: RawFd = 3;
 
 /// The arguments of execve(2).
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Image {
+pub(crate) struct ExecveCall {
     /// The files to try, in this order. More than one only if the program is looked up in PATH.
     pub(crate) files: Vec<CString>,
     pub(crate) argv: Vec<CString>,
@@ -44,7 +44,7 @@ pub(crate) struct Image {
 ///
 /// After a failure, nothing that owns a descriptor in this child may be used.
 pub(crate) fn exec(
-    image: &Image,
+    image: &ExecveCall,
     descriptors: &[BorrowedFd<'_>],
     first_at_stdin: bool,
     stop_signal: child::Signal,
@@ -152,7 +152,7 @@ fn open_descriptors() -> io::Result<Vec<RawFd>> {
 }
 
 /// Tries each file. Returns only if none can be run, with the most telling error.
-fn attempt(image: &Image) -> Error {
+fn attempt(image: &ExecveCall) -> Error {
     let mut denied = None;
     for file in &image.files {
         // execve returns only on failure.
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_search_that_finds_nothing_names_the_program() {
-        let image = Image {
+        let image = ExecveCall {
             files: vec![c"/no/such/a".into(), c"/no/such/b".into()],
             argv: vec![c"a".into()],
             envp: Vec::new(),
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_search_goes_past_what_may_not_be_run_and_tells_of_it() {
-        let image = Image {
+        let image = ExecveCall {
             files: vec![c"/".into(), c"/no/such/b".into()],
             argv: vec![c"a".into()],
             envp: Vec::new(),

@@ -43,7 +43,7 @@ struct RegisteredFd {
     /// The server whose children keep the descriptor. If `None`, all children close it.
     keep: Option<PreForkId>,
     /// Whether code outside this crate has opened the descriptor.
-    lent: bool,
+    foreign: bool,
 }
 
 #[derive(Debug)]
@@ -119,12 +119,12 @@ fn registry() -> MutexGuard<'static, Registry> {
 /// In a child that has closed the descriptor by number, dropping this does nothing: a second close
 /// would hit another file with the same number, and std aborts on that.
 #[derive(Debug)]
-pub(crate) struct Ours<T: AsRawFd> {
+pub(crate) struct Registered<T: AsRawFd> {
     inner: ManuallyDrop<T>,
     serial: u64,
 }
 
-impl<T: AsRawFd> Ours<T> {
+impl<T: AsRawFd> Registered<T> {
     /// A descriptor that every child closes.
     pub(crate) fn parents(inner: T) -> Self {
         Self::enter(inner, None, false)
@@ -142,7 +142,7 @@ impl<T: AsRawFd> Ours<T> {
     }
 
     /// A descriptor that code outside this crate has opened and that every child closes.
-    pub(crate) fn lent(inner: T) -> Self {
+    pub(crate) fn foreign(inner: T) -> Self {
         Self::enter(inner, None, true)
     }
 
@@ -165,12 +165,19 @@ impl<T: AsRawFd> Ours<T> {
         }
     }
 
-    fn enter(inner: T, keep: Option<PreForkId>, lent: bool) -> Self {
+    fn enter(inner: T, keep: Option<PreForkId>, foreign: bool) -> Self {
         let mut registry = registry();
         registry.forget_closed();
         registry.last += 1;
         let serial = registry.last;
-        registry.insert(inner.as_raw_fd(), RegisteredFd { serial, keep, lent });
+        registry.insert(
+            inner.as_raw_fd(),
+            RegisteredFd {
+                serial,
+                keep,
+                foreign,
+            },
+        );
         Self {
             inner: ManuallyDrop::new(inner),
             serial,
@@ -178,7 +185,7 @@ impl<T: AsRawFd> Ours<T> {
     }
 }
 
-impl<T: AsRawFd> Deref for Ours<T> {
+impl<T: AsRawFd> Deref for Registered<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -186,13 +193,13 @@ impl<T: AsRawFd> Deref for Ours<T> {
     }
 }
 
-impl<T: AsRawFd> DerefMut for Ours<T> {
+impl<T: AsRawFd> DerefMut for Registered<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 }
 
-impl<T: AsRawFd> Drop for Ours<T> {
+impl<T: AsRawFd> Drop for Registered<T> {
     fn drop(&mut self) {
         let fd = self.inner.as_raw_fd();
         let mut registry = registry();
@@ -210,11 +217,11 @@ impl<T: AsRawFd> Drop for Ours<T> {
 
 #[allow(unsafe_code)]
 fn drop_inner<T>(inner: &mut ManuallyDrop<T>) {
-    // SAFETY: called only from `Ours::drop`, so once, and nothing uses the value after it.
+    // SAFETY: called only from `Registered::drop`, so once, and nothing uses the value after it.
     unsafe { ManuallyDrop::drop(inner) }
 }
 
-/// Runs `start`; descriptors that [`Ours::servers`] enters meanwhile are for the children of `id`.
+/// Runs `start`; descriptors that [`Registered::servers`] enters meanwhile are for the children of `id`.
 pub(crate) fn starting<R>(id: PreForkId, start: impl FnOnce() -> R) -> R {
     struct Reset;
     impl Drop for Reset {
@@ -237,7 +244,7 @@ pub(crate) fn is_starting() -> bool {
 pub(crate) fn is_registered(fd: RawFd) -> bool {
     let registry = registry();
     let entry = registry.entries.get(fd);
-    entry.is_some_and(|entry| !entry.lent && registry.is_open(entry))
+    entry.is_some_and(|entry| !entry.foreign && registry.is_open(entry))
 }
 
 /// The descriptors that children of server `id` keep, and those that code outside this crate has
@@ -249,8 +256,8 @@ pub(crate) fn for_children(id: PreForkId) -> Vec<(RawFd, bool)> {
         .entries
         .iter()
         .filter(|(_, entry)| registry.is_open(entry));
-    let wanted = entries.filter(|(_, entry)| entry.lent || entry.keep == Some(id));
-    wanted.map(|(fd, entry)| (fd, entry.lent)).collect()
+    let wanted = entries.filter(|(_, entry)| entry.foreign || entry.keep == Some(id));
+    wanted.map(|(fd, entry)| (fd, entry.foreign)).collect()
 }
 
 /// How many servers of this process have descriptors for children.
@@ -295,7 +302,7 @@ fn close_range(first: RawFd, last: RawFd) {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: the numbers are of descriptors of ours whose owners this process never drops
-        // (`Ours` checks the registry, from which the entries have been removed).
+        // (`Registered` checks the registry, from which the entries have been removed).
         let result = unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0) };
         if result == 0 {
             return;
@@ -317,7 +324,7 @@ mod tests {
         let entry = |serial, keep| RegisteredFd {
             serial,
             keep,
-            lent: false,
+            foreign: false,
         };
         let mut registry = Registry {
             last: 3,
@@ -359,9 +366,9 @@ mod tests {
     fn a_descriptor_is_entered_while_its_owner_lives() {
         let (read, write) = std::io::pipe().expect("a pipe");
         let (read_fd, write_fd) = (read.as_raw_fd(), write.as_raw_fd());
-        let read = Ours::parents(read);
+        let read = Registered::parents(read);
         let id = PreForkId::unique();
-        let write = starting(id, || Ours::servers(write));
+        let write = starting(id, || Registered::servers(write));
         assert!(
             registry()
                 .entries

@@ -35,7 +35,7 @@ impl AsFd for Flag {
 
 #[cfg(target_os = "linux")]
 mod imp {
-    use crate::sys::fd_registry::Ours;
+    use crate::sys::fd_registry::Registered;
     use nix::{
         errno::Errno,
         sys::eventfd::{EfdFlags, EventFd},
@@ -47,13 +47,13 @@ mod imp {
     };
 
     #[derive(Debug)]
-    pub(super) struct Shared(Ours<OwnedFd>);
+    pub(super) struct Shared(Registered<OwnedFd>);
 
     impl Shared {
         pub(super) fn new() -> io::Result<Self> {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
             let fd = OwnedFd::from(EventFd::from_flags(flags)?);
-            Ok(Self(Ours::servers(fd)))
+            Ok(Self(Registered::servers(fd)))
         }
 
         pub(super) fn set(&self, raised: bool) -> io::Result<()> {

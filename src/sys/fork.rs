@@ -66,7 +66,7 @@ pub(crate) struct ChildSetup<'a> {
     pub(crate) grace: Duration,
 }
 
-/// Makes a new process a child and gives it its stop bell. The bell is readable when the child
+/// Makes a new process a child and gives it its stop event. The event is readable when the child
 /// should leave. The order of the steps matters.
 pub(crate) fn become_child(setup: &ChildSetup<'_>, mask: Mask) -> io::Result<OwnedFd> {
     signals::become_child(setup.tie, setup.grace)?;
@@ -87,8 +87,8 @@ pub(crate) fn become_child(setup: &ChildSetup<'_>, mask: Mask) -> io::Result<Own
     // instance, so the parent would lose its events.
     fd_registry::close_in_child(setup.id);
     limits::restore_open_files();
-    let (bell, stop) = pipes::bell()?;
-    signals::ring_at_stop(bell);
+    let (write_end, stop) = pipes::event()?;
+    signals::set_stop_event(write_end);
     tie_to_parent(setup.tie)?;
     // Last: signals sent to the child meanwhile arrive now, at its own handlers.
     mask.for_child()?;

@@ -8,9 +8,9 @@ use std::io;
 
 /// The process group of a child. Its number is the child's pid.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Group(libc::pid_t);
+pub(crate) struct ProcessGroup(libc::pid_t);
 
-impl Group {
+impl ProcessGroup {
     /// Makes the calling process, a new child, the leader of a group.
     pub(crate) fn lead() {
         set_group(0);

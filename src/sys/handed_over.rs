@@ -32,9 +32,9 @@ pub(crate) enum FdKind {
 /// The number of a descriptor that was handed over. It is in the registry, so that children close
 /// it. The parent does not close it when this is dropped: it belongs to the program.
 #[derive(Debug)]
-pub(crate) struct Given(RawFd);
+pub(crate) struct HandedOverFd(RawFd);
 
-impl AsRawFd for Given {
+impl AsRawFd for HandedOverFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0
     }
@@ -62,12 +62,12 @@ pub(crate) fn kind(fd: RawFd, fits: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Resu
 /// becomes close-on-exec too: programs that children run must not find it.
 ///
 /// The original is not used: its number comes from a variable, whose writer may have been wrong.
-pub(crate) fn duplicate(fd: RawFd) -> io::Result<(OwnedFd, Given)> {
+pub(crate) fn duplicate(fd: RawFd) -> io::Result<(OwnedFd, HandedOverFd)> {
     let original = open(fd)?;
     let copy = original.try_clone_to_owned()?;
     let flags = FdFlag::from_bits_retain(fcntl(original, FcntlArg::F_GETFD)?);
     fcntl(original, FcntlArg::F_SETFD(flags | FdFlag::FD_CLOEXEC))?;
-    Ok((copy, Given(fd)))
+    Ok((copy, HandedOverFd(fd)))
 }
 
 /// Borrows `fd`, if it is open.

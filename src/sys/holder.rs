@@ -4,32 +4,32 @@
 //! | file | what |
 //! |---|---|
 //! | `split` | the split of a process into holder and parent, and what later parents take over |
-//! | `holding`, `held` | what a process knows of its holder; a parent's side of it |
+//! | `relation`, `link` | what a process knows of its holder; a parent's side of it |
 //! | `channel`, `memory`, `handover` | the socket, the journal, and the memory of an upgrade: what both share |
 //! | `kept`, `deaths` | the pipes that the holder keeps, and the deaths that a parent learns of |
-//! | `sibling`, `ward` | the fork of a child that is the holder's, and how such a child is reached |
-//! | `legacy`, `farewell` | upgrades: a pool of an earlier program, and how a parent leaves |
+//! | `sibling`, `held_child` | the fork of a child that is the holder's, and how such a child is reached |
+//! | `legacy`, `delegation` | upgrades: a pool of an earlier program, and how a parent leaves |
 
-mod channel;
 mod deaths;
-mod farewell;
+mod delegation;
 mod handover;
-mod held;
-mod holding;
+mod held_child;
+mod journal_memory;
 mod kept;
 mod legacy;
-mod memory;
+mod link;
+mod messages;
 mod process;
+mod relation;
 mod sibling;
 mod split;
-mod ward;
 
 pub(crate) use self::{
-    holding::{Holding, Kin},
+    held_child::HeldChild,
     legacy::Legacy,
+    relation::{HolderRelation, KernelParent},
     sibling::keeps_programs,
-    split::{Inherited, Split, pending},
-    ward::Ward,
+    split::{HolderSplit, InheritedProcess, pending},
 };
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -1,7 +1,7 @@
 //! The limits of the process: threads (one, when it forks) and open files. Counts, compares, and
 //! raises the limit of open files.
 
-use super::fd_registry::Ours;
+use super::fd_registry::Registered;
 use crate::core::error::{Error, Operation};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
@@ -15,11 +15,11 @@ use std::{
 /// The directory of this process's threads, kept open: threads are counted before each fork, and
 /// opening the directory takes longer than counting.
 #[derive(Debug)]
-pub(crate) struct Threads(Option<Ours<File>>);
+pub(crate) struct Threads(Option<Registered<File>>);
 
 impl Threads {
     pub(crate) fn open() -> Self {
-        Self(File::open(TASKS).ok().map(Ours::parents))
+        Self(File::open(TASKS).ok().map(Registered::parents))
     }
 
     /// Fails if this process has more than one thread, and names them. Passes where the number is
@@ -63,7 +63,7 @@ fn described_threads() -> Vec<String> {
 }
 
 /// A thread's number, its name, and the place in the kernel where it waits, from /proc. A thread
-/// without a name of its own has the program's, and so have its siblings.
+/// without a name of its own has the program's, and its siblings have it too.
 fn described(task: &Path) -> String {
     let read = |file| fs::read_to_string(task.join(file)).unwrap_or_default();
     let (name, place) = (read("comm"), read("wchan"));

@@ -17,7 +17,7 @@ pub(crate) trait Link {
     ) -> io::Result<Wake>;
     /// Whether the kernel may wake this child for a new connection, even while the child does not
     /// wait.
-    fn is_asked(&self) -> bool;
+    fn may_be_woken(&self) -> bool;
     /// Takes this child out of the wake-ups for connections until it waits for them again.
     fn leave_wakeups(&self);
     /// Waits until `stream` is ready or the parent is gone, at most `timeout`. A stop does not end

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{fd_registry::Ours, pipes};
+use super::{fd_registry::Registered, pipes};
 use nix::libc;
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,16 +22,16 @@ const MODE: u32 = 0o640;
 /// An open log. The parent opens it, and children inherit it.
 #[derive(Debug)]
 pub(crate) struct LogSink {
-    file: Ours<File>,
+    file: Registered<File>,
     /// Whether a write never waits for a reader.
     is_file: bool,
     /// Where it was opened, if it can be opened again.
-    place: Option<Place>,
+    place: Option<LogPlace>,
 }
 
 /// Where a log was opened.
 #[derive(Debug)]
-struct Place {
+struct LogPlace {
     path: PathBuf,
     /// The directory that was the root of all paths then.
     root: Option<(u64, u64)>,
@@ -43,7 +43,7 @@ impl LogSink {
         let path = std::path::absolute(path)?;
         let file = append(&path)?;
         let root = root();
-        Self::new(file, Some(Place { path, root }))
+        Self::new(file, Some(LogPlace { path, root }))
     }
 
     /// What the process has open already.
@@ -61,10 +61,10 @@ impl LogSink {
         Self::duplicate(io::stderr().as_fd())
     }
 
-    fn new(file: File, place: Option<Place>) -> io::Result<Self> {
+    fn new(file: File, place: Option<LogPlace>) -> io::Result<Self> {
         let is_file = file.metadata()?.is_file();
         Ok(Self {
-            file: Ours::servers(file),
+            file: Registered::servers(file),
             is_file,
             place,
         })
@@ -86,7 +86,7 @@ impl LogSink {
     /// Opens the file again, by its path: the old one may have got another name. After an error
     /// the old one stays.
     pub(crate) fn reopen(&self) -> io::Result<()> {
-        let Some(Place { path, root }) = &self.place else {
+        let Some(LogPlace { path, root }) = &self.place else {
             return Ok(());
         };
         if *root != self::root() {

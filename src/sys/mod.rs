@@ -10,10 +10,12 @@ pub(crate) mod cells;
 pub(crate) mod child_link;
 pub(crate) mod clock;
 pub(crate) mod confine;
+pub(crate) mod connection_program;
 pub(crate) mod control;
 pub(crate) mod credentials;
 pub(crate) mod date;
 pub(crate) mod exec;
+mod exit_status;
 mod fd_ranges;
 pub(crate) mod fd_registry;
 mod fd_table;
@@ -22,7 +24,6 @@ pub(crate) mod fork;
 mod group;
 pub(crate) mod handed_over;
 pub(crate) mod hangup;
-pub(crate) mod helper;
 #[cfg(all(feature = "holder", target_os = "linux"))]
 pub(crate) mod holder;
 #[cfg(not(all(feature = "holder", target_os = "linux")))]
@@ -64,7 +65,6 @@ pub(crate) mod stacks;
 )))]
 #[path = "no_stacks.rs"]
 pub(crate) mod stacks;
-mod status;
 pub(crate) mod stdio;
 pub(crate) mod stop_board;
 mod stuck;

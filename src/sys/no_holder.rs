@@ -2,7 +2,7 @@
 //! has no holder.
 
 use super::{
-    board::Slot,
+    board::BoardSlot,
     fork::{self, Side, Tie},
     pipes::ParentEnds,
     signals::Mask,
@@ -24,19 +24,19 @@ pub(crate) fn holder() -> Option<u32> {
 
 /// Nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Holding(());
+pub(crate) struct HolderRelation(());
 
 /// Whose a new child is for the kernel: the parent's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kin {
-    Parents,
+pub(crate) enum KernelParent {
+    Parent,
 }
 
 /// Never made: no child has had another parent.
 #[derive(Clone, Debug)]
-pub(crate) struct Ward(Infallible);
+pub(crate) struct HeldChild(Infallible);
 
-impl Ward {
+impl HeldChild {
     pub(crate) fn is_there(&self) -> bool {
         match self.0 {}
     }
@@ -54,8 +54,8 @@ impl Ward {
     }
 }
 
-impl Holding {
-    pub(crate) fn is_held(&self) -> bool {
+impl HolderRelation {
+    pub(crate) fn has_holder(&self) -> bool {
         false
     }
 
@@ -66,12 +66,17 @@ impl Holding {
         }
     }
 
-    pub(crate) fn ward(&self, _: ChildId) -> Option<Ward> {
+    pub(crate) fn held_child(&self, _: ChildId) -> Option<HeldChild> {
         None
     }
 
-    pub(super) fn fork(&self, _: &ForkTerms, _: bool, blocked: &Mask) -> io::Result<(Side, Kin)> {
-        Ok((fork::fork(blocked)?, Kin::Parents))
+    pub(super) fn fork(
+        &self,
+        _: &ForkTerms,
+        _: bool,
+        blocked: &Mask,
+    ) -> io::Result<(Side, KernelParent)> {
+        Ok((fork::fork(blocked)?, KernelParent::Parent))
     }
 
     pub(super) fn before_fork(
@@ -84,15 +89,15 @@ impl Holding {
         Ok(false)
     }
 
-    pub(super) fn forked(&mut self, _: ChildId, _: Option<u32>, _: Kin) {}
+    pub(super) fn forked(&mut self, _: ChildId, _: Option<u32>, _: KernelParent) {}
 
-    pub(super) fn be_born(&mut self, _: bool, _: Kin, _: &Slot, _: u32) {}
+    pub(super) fn set_up_child(&mut self, _: bool, _: KernelParent, _: &BoardSlot, _: u32) {}
 
     pub(super) fn forget(&mut self, _: usize) {}
 
     pub(super) fn end_death_watch(&self) {}
 
-    pub(super) fn say_goodbye(&mut self) {}
+    pub(super) fn announce_end(&mut self) {}
 
     pub(super) fn say_proved(&self) {}
 

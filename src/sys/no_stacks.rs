@@ -29,7 +29,7 @@ impl Stacks {
         &mut self,
         _: ChildId,
         _pid: u32,
-        _: Option<&super::holder::Ward>,
+        _: Option<&super::holder::HeldChild>,
     ) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

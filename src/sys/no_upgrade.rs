@@ -3,14 +3,14 @@
 
 use super::{
     board::Board,
-    fd_registry::{Ours, PreForkId},
+    fd_registry::{PreForkId, Registered},
     launch::Launch,
     poller::Poller,
     stop_board::StopBoards,
 };
 use crate::core::{
     error::{Error, Operation},
-    state::{BoardState, Descriptor, Role, Snapshot},
+    state::{BoardState, Descriptor, FdRole, Snapshot},
     upgrade::Trial,
 };
 use std::{
@@ -22,20 +22,20 @@ use std::{
 
 /// What a process is told: never anything.
 #[derive(Debug)]
-pub(crate) struct Summons {
+pub(crate) struct UpgradeInstruction {
     pub(crate) state: RawFd,
-    pub(crate) way: Way,
+    pub(crate) way: UpgradeTask,
 }
 
 #[derive(Debug)]
 #[allow(dead_code, reason = "nobody tells any of it")]
-pub(crate) enum Way {
+pub(crate) enum UpgradeTask {
     Trial { answers: RawFd, end: RawFd },
     Forth { image: RawFd },
     Back { reason: String },
 }
 
-pub(crate) fn summons() -> Option<Summons> {
+pub(crate) fn instruction() -> Option<UpgradeInstruction> {
     None
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn adopt_stop_boards(_: &Snapshot) -> StopBoards {
     StopBoards::new()
 }
 
-pub(crate) fn tell(_: BorrowedFd<'_>, _: &str) {}
+pub(crate) fn answer_asker(_: BorrowedFd<'_>, _: &str) {}
 
 /// Nothing.
 #[derive(Debug)]
@@ -115,9 +115,9 @@ impl Upgrades {
 
     pub(crate) fn adopt(&mut self, _: &Snapshot) {}
 
-    pub(crate) fn add_asker(&mut self, _: Ours<OwnedFd>) {}
+    pub(crate) fn add_asker(&mut self, _: Registered<OwnedFd>) {}
 
-    pub(crate) fn tell_askers(&mut self, _: &str) {}
+    pub(crate) fn answer_askers(&mut self, _: &str) {}
 
     pub(crate) fn open(&mut self, _: Option<&Path>) -> Result<(), Error> {
         Err(self.failed(unsupported()))
@@ -147,7 +147,7 @@ impl Upgrades {
         &self,
         _: &mut Snapshot,
         _: PreForkId,
-        _: impl Iterator<Item = (RawFd, Role)>,
+        _: impl Iterator<Item = (RawFd, FdRole)>,
     ) -> io::Result<()> {
         Err(unsupported())
     }

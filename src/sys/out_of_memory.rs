@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::clock::Clock;
-use crate::core::out_of_memory::{Kills, Machine, Membership, kills, log_tells};
+use crate::core::out_of_memory::{Kills, MachineCount, Membership, kills, log_tells};
 use nix::libc;
 use std::{
     cell::RefCell,
@@ -17,7 +17,7 @@ use std::{
 /// What is known of such ends in the control groups of this process and of its children.
 #[derive(Debug)]
 pub(crate) struct OutOfMemory {
-    machine: RefCell<Machine>,
+    machine: RefCell<MachineCount>,
     kills: RefCell<Kills>,
     /// The group of this process, in which its children begin.
     own: RefCell<Option<PathBuf>>,

@@ -25,7 +25,7 @@ const CAPACITY: usize = 256 * 1024;
 
 /// How a descriptor is written to without blocking.
 #[derive(Debug)]
-enum Way {
+enum WriteMode {
     /// A regular file, or a device on which a write never waits.
     Plain,
     Socket,
@@ -34,12 +34,14 @@ enum Way {
     Reopened(File),
 }
 
-impl Way {
+impl WriteMode {
     fn of(fd: RawFd, mode: libc::mode_t) -> Self {
         match mode & libc::S_IFMT {
             libc::S_IFSOCK => Self::Socket,
             libc::S_IFIFO => Self::Pipe,
-            libc::S_IFCHR if nix::unistd::isatty(borrow(fd)).unwrap_or(false) => Self::reopened(fd),
+            libc::S_IFCHR if nix::unistd::isatty(borrow_fd(fd)).unwrap_or(false) => {
+                Self::reopened(fd)
+            }
             _ => Self::Plain,
         }
     }
@@ -66,7 +68,7 @@ impl Way {
         let written = match self {
             Self::Pipe => return pipes::write_nowait(fd, bytes),
             Self::Socket => send_nowait(fd, bytes),
-            Self::Plain => nix::unistd::write(borrow(fd), bytes).map_err(io::Error::from),
+            Self::Plain => nix::unistd::write(borrow_fd(fd), bytes).map_err(io::Error::from),
             Self::Reopened(file) => file.write(bytes),
         };
         match written {
@@ -78,7 +80,7 @@ impl Way {
     }
 }
 
-fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+fn borrow_fd(fd: RawFd) -> BorrowedFd<'static> {
     // SAFETY: the number is 1 or 2. If the program has closed it, the call that borrows it fails;
     // the borrow is not kept.
     unsafe { BorrowedFd::borrow_raw(fd) }
@@ -99,7 +101,7 @@ fn send_nowait(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 #[derive(Debug)]
 struct Outlet {
     fd: RawFd,
-    way: Option<((libc::dev_t, libc::ino_t), Way)>,
+    way: Option<((libc::dev_t, libc::ino_t), WriteMode)>,
     queue: VecDeque<u8>,
     dropped: u64,
 }
@@ -149,12 +151,12 @@ impl Outlet {
 
     fn try_flush(&mut self) -> io::Result<()> {
         // Checked on each write: the program may have replaced the file.
-        let stat = fstat(borrow(self.fd))?;
+        let stat = fstat(borrow_fd(self.fd))?;
         let file = (stat.st_dev, stat.st_ino);
         let fd = self.fd;
         let way = match &mut self.way {
             Some((known, way)) if *known == file => way,
-            other => &mut other.insert((file, Way::of(fd, stat.st_mode))).1,
+            other => &mut other.insert((file, WriteMode::of(fd, stat.st_mode))).1,
         };
         while !self.queue.is_empty() {
             let (head, _) = self.queue.as_slices();

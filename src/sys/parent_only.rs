@@ -1,7 +1,7 @@
 //! A descriptor of the program's that no child keeps. Children close it like the crate's own
 //! descriptors; only the parent can get it.
 
-use super::fd_registry::Ours;
+use super::fd_registry::Registered;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// A descriptor that every child closes, such as an administrator's connection.
@@ -23,14 +23,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct ParentOnly<F: AsRawFd>(Ours<F>);
+pub struct ParentOnly<F: AsRawFd>(Registered<F>);
 
 impl<F: AsFd + AsRawFd + Into<OwnedFd>> ParentOnly<F> {
     /// Keeps `inner`, which must be open, for the parent alone.
     ///
     /// Children that already live keep their copies.
     pub fn new(inner: F) -> Self {
-        Self(Ours::parents(inner))
+        Self(Registered::parents(inner))
     }
 
     /// The descriptor; `None` in a child.
@@ -39,7 +39,7 @@ impl<F: AsFd + AsRawFd + Into<OwnedFd>> ParentOnly<F> {
     }
 }
 
-impl Ours<OwnedFd> {
+impl Registered<OwnedFd> {
     /// Our own duplicate of a descriptor, from now on for the parent alone.
     pub(crate) fn duplicate(fd: impl AsFd) -> std::io::Result<Self> {
         Ok(Self::parents(fd.as_fd().try_clone_to_owned()?))

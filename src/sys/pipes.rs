@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::fd_registry::Ours;
+use super::fd_registry::Registered;
 use nix::{fcntl::OFlag, libc, unistd};
 use std::{
     io,
@@ -15,29 +15,29 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
 
-/// What a signal handler rings: a write end, and a read end that becomes readable. To ring is to
+/// What a signal handler raises: a write end, and a read end that becomes readable. To raise it is to
 /// write eight bytes, a one in this machine's byte order; it never blocks.
 #[cfg(target_os = "linux")]
-pub(crate) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn event() -> io::Result<(OwnedFd, OwnedFd)> {
     use nix::sys::eventfd::{EfdFlags, EventFd};
     // An eventfd is cheaper to make than a pipe, and every child makes one.
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let heard = OwnedFd::from(EventFd::from_flags(flags)?);
-    Ok((heard.try_clone()?, heard))
+    let event = OwnedFd::from(EventFd::from_flags(flags)?);
+    Ok((event.try_clone()?, event))
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (heard, rung) = pipe()?;
-    set_nonblocking(&rung)?;
-    Ok((rung, heard))
+pub(crate) fn event() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe()?;
+    set_nonblocking(&write)?;
+    Ok((write, read))
 }
 
 /// A pipe whose read end belongs to the parent.
-fn from_child() -> io::Result<(Ours<OwnedFd>, OwnedFd)> {
+fn from_child() -> io::Result<(Registered<OwnedFd>, OwnedFd)> {
     let (read, write) = pipe()?;
     set_nonblocking(&read)?;
-    Ok((Ours::parents(read), write))
+    Ok((Registered::parents(read), write))
 }
 
 /// Sets O_NONBLOCK. The mode belongs to the open file description: never set it on one that is
@@ -56,9 +56,9 @@ pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
 /// The parent's ends of one child's pipes.
 #[derive(Debug)]
 pub(crate) struct ParentEnds {
-    pub(crate) stdout: Ours<OwnedFd>,
-    pub(crate) stderr: Ours<OwnedFd>,
-    pub(crate) comm: Option<Ours<OwnedFd>>,
+    pub(crate) stdout: Registered<OwnedFd>,
+    pub(crate) stderr: Registered<OwnedFd>,
+    pub(crate) comm: Option<Registered<OwnedFd>>,
 }
 
 /// The child's ends of its pipes.

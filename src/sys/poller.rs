@@ -6,8 +6,8 @@
 //! can wait for the urgent sources only, while words pile up for some milliseconds and are then
 //! read in one go.
 
-use super::fd_registry::Ours;
-use crate::core::system::{Pipe, Ready, Source, Told};
+use super::fd_registry::Registered;
+use crate::core::system::{ChildPipe, ChildToken, EventSource, Ready};
 use mio::{Events, Interest, Poll, Registry, Token, unix::SourceFd};
 use std::{
     io,
@@ -18,8 +18,8 @@ use std::{
 
 /// The meaning of a token: a source that the loop knows, or the inner poller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Sign {
-    Of(Source),
+enum TokenMeaning {
+    Of(EventSource),
     Urgent,
 }
 
@@ -27,16 +27,16 @@ const KINDS: u32 = 4;
 /// The two halves of a token: a child's serial, and its slot with the kind of source.
 const HALF: u32 = usize::BITS / 2;
 
-impl Sign {
+impl TokenMeaning {
     fn token(self) -> Token {
         let (kind, told) = match self {
-            Self::Of(Source::Pipe(told, pipe)) => (pipe as usize, told),
-            Self::Of(Source::Watch(number)) => return Token((number as usize) << KINDS | 3),
-            Self::Of(Source::Signals) => return Token(4),
+            Self::Of(EventSource::Pipe(told, pipe)) => (pipe as usize, told),
+            Self::Of(EventSource::Watch(number)) => return Token((number as usize) << KINDS | 3),
+            Self::Of(EventSource::Signals) => return Token(4),
             Self::Urgent => return Token(5),
-            Self::Of(Source::Stacks) => return Token(6),
-            Self::Of(Source::Trial) => return Token(8),
-            Self::Of(Source::Control(client)) => {
+            Self::Of(EventSource::Stacks) => return Token(6),
+            Self::Of(EventSource::Trial) => return Token(8),
+            Self::Of(EventSource::Control(client)) => {
                 // Clients are numbered from 1.
                 return Token((client.unwrap_or(0) as usize) << KINDS | 7);
             }
@@ -45,21 +45,21 @@ impl Sign {
     }
 
     fn of(token: Token) -> Option<Self> {
-        let told = Told {
+        let told = ChildToken {
             slot: (token.0 & ((1 << HALF) - 1)) >> KINDS,
             serial: (token.0 >> HALF) as u32,
         };
         Some(match token.0 & ((1 << KINDS) - 1) {
-            kind @ 0..=2 => Self::Of(Source::Pipe(told, Pipe::ALL[kind])),
-            3 => Self::Of(Source::Watch((token.0 >> KINDS) as u64)),
-            4 => Self::Of(Source::Signals),
+            kind @ 0..=2 => Self::Of(EventSource::Pipe(told, ChildPipe::ALL[kind])),
+            3 => Self::Of(EventSource::Watch((token.0 >> KINDS) as u64)),
+            4 => Self::Of(EventSource::Signals),
             5 => Self::Urgent,
-            6 => Self::Of(Source::Stacks),
-            7 => Self::Of(Source::Control(match (token.0 >> KINDS) as u64 {
+            6 => Self::Of(EventSource::Stacks),
+            7 => Self::Of(EventSource::Control(match (token.0 >> KINDS) as u64 {
                 0 => None,
                 client => Some(client),
             })),
-            8 => Self::Of(Source::Trial),
+            8 => Self::Of(EventSource::Trial),
             _ => return None,
         })
     }
@@ -69,20 +69,20 @@ const BATCH: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Poller {
-    all: Ours<Poll>,
-    urgent: Ours<Poll>,
+    all: Registered<Poll>,
+    urgent: Registered<Poll>,
     outputs: Rc<OutputWatch>,
     events: Events,
 }
 
 /// Registers the children's outputs: a child's process deregisters its own.
 #[derive(Debug)]
-pub(crate) struct OutputWatch(Ours<Registry>);
+pub(crate) struct OutputWatch(Registered<Registry>);
 
 impl OutputWatch {
     /// Watches a child's output.
-    pub(crate) fn add(&self, fd: RawFd, source: Source) -> io::Result<()> {
-        let token = Sign::Of(source).token();
+    pub(crate) fn add(&self, fd: RawFd, source: EventSource) -> io::Result<()> {
+        let token = TokenMeaning::Of(source).token();
         self.0
             .register(&mut SourceFd(&fd), token, Interest::READABLE)
     }
@@ -95,15 +95,15 @@ impl OutputWatch {
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
-        let all = Ours::parents(Poll::new()?);
-        let urgent = Ours::parents(Poll::new()?);
+        let all = Registered::parents(Poll::new()?);
+        let urgent = Registered::parents(Poll::new()?);
         let inner = urgent.as_raw_fd();
         all.registry().register(
             &mut SourceFd(&inner),
-            Sign::Urgent.token(),
+            TokenMeaning::Urgent.token(),
             Interest::READABLE,
         )?;
-        let outputs = Ours::parents(all.registry().try_clone()?);
+        let outputs = Registered::parents(all.registry().try_clone()?);
         Ok(Self {
             all,
             urgent,
@@ -120,12 +120,14 @@ impl Poller {
     pub(crate) fn add_urgent(
         &self,
         fd: RawFd,
-        source: Source,
+        source: EventSource,
         interest: Interest,
     ) -> io::Result<()> {
-        self.urgent
-            .registry()
-            .register(&mut SourceFd(&fd), Sign::Of(source).token(), interest)
+        self.urgent.registry().register(
+            &mut SourceFd(&fd),
+            TokenMeaning::Of(source).token(),
+            interest,
+        )
     }
 
     /// Makes the poller report `fd` again if it is still ready: the user's descriptors are
@@ -133,12 +135,14 @@ impl Poller {
     pub(crate) fn renew_urgent(
         &self,
         fd: RawFd,
-        source: Source,
+        source: EventSource,
         interest: Interest,
     ) -> io::Result<()> {
-        self.urgent
-            .registry()
-            .reregister(&mut SourceFd(&fd), Sign::Of(source).token(), interest)
+        self.urgent.registry().reregister(
+            &mut SourceFd(&fd),
+            TokenMeaning::Of(source).token(),
+            interest,
+        )
     }
 
     pub(crate) fn remove_urgent(&self, fd: RawFd) -> io::Result<()> {
@@ -220,12 +224,12 @@ fn collect(
             Err(error) => return Err(error),
         }
         for event in events.iter() {
-            match Sign::of(event.token()) {
-                Some(Sign::Of(source)) => ready.push(Ready {
+            match TokenMeaning::of(event.token()) {
+                Some(TokenMeaning::Of(source)) => ready.push(Ready {
                     source,
                     hung_up: event.is_read_closed() || event.is_error(),
                 }),
-                Some(Sign::Urgent) => urgent = true,
+                Some(TokenMeaning::Urgent) => urgent = true,
                 None => {}
             }
         }
@@ -243,20 +247,20 @@ mod tests {
     /// The serial in an event's token is the child's, up to the highest serial.
     #[test]
     fn m03_a_token_leads_back_to_its_source() {
-        let told = |slot, serial| Told { slot, serial };
+        let told = |slot, serial| ChildToken { slot, serial };
         for sign in [
-            Sign::Of(Source::Pipe(told(0, 1), Pipe::Stdout)),
-            Sign::Of(Source::Pipe(told(4999, u32::MAX), Pipe::Stderr)),
-            Sign::Of(Source::Pipe(told(7, 3), Pipe::Comm)),
-            Sign::Of(Source::Watch(77)),
-            Sign::Of(Source::Signals),
-            Sign::Of(Source::Stacks),
-            Sign::Of(Source::Control(None)),
-            Sign::Of(Source::Control(Some(77))),
-            Sign::Of(Source::Trial),
-            Sign::Urgent,
+            TokenMeaning::Of(EventSource::Pipe(told(0, 1), ChildPipe::Stdout)),
+            TokenMeaning::Of(EventSource::Pipe(told(4999, u32::MAX), ChildPipe::Stderr)),
+            TokenMeaning::Of(EventSource::Pipe(told(7, 3), ChildPipe::Comm)),
+            TokenMeaning::Of(EventSource::Watch(77)),
+            TokenMeaning::Of(EventSource::Signals),
+            TokenMeaning::Of(EventSource::Stacks),
+            TokenMeaning::Of(EventSource::Control(None)),
+            TokenMeaning::Of(EventSource::Control(Some(77))),
+            TokenMeaning::Of(EventSource::Trial),
+            TokenMeaning::Urgent,
         ] {
-            assert_eq!(Sign::of(sign.token()), Some(sign));
+            assert_eq!(TokenMeaning::of(sign.token()), Some(sign));
         }
     }
 }

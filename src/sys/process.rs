@@ -12,9 +12,9 @@ pub(super) use self::ended::{collect, is_ours, signal_one};
 
 use self::ended::look;
 use super::{
-    fd_registry::Ours,
-    group::Group,
-    holder::Ward,
+    fd_registry::Registered,
+    group::ProcessGroup,
+    holder::HeldChild,
     memory,
     out_of_memory::OutOfMemory,
     pipes::{self, ParentEnds},
@@ -29,7 +29,10 @@ use crate::core::{
     child::{ChildId, Collected, Signal, Stuck},
     draining::QueuedClients,
     state::ChildState,
-    system::{ForkTerms, Found, Pipe, Process, ProcessState, Reaped, Source, ToGroup, Told},
+    system::{
+        ChildPipe, ChildToken, EventSource, ForkTerms, PipeRead, Process, ProcessState, Reaped,
+        ToGroup,
+    },
 };
 use nix::libc;
 use std::{
@@ -53,17 +56,17 @@ pub(crate) struct Means {
 pub(crate) struct ChildProcess {
     id: ChildId,
     pid: libc::pid_t,
-    group: Option<Group>,
+    group: Option<ProcessGroup>,
     to_group: ToGroup,
     stop_signal: Signal,
     /// What was collected, if other processes of its group were left then.
     outlived: Cell<Option<Collected>>,
     /// Whether this process has sent it SIGKILL.
     killed: Cell<bool>,
-    pipes: [Option<Ours<OwnedFd>>; 3],
+    pipes: [Option<Registered<OwnedFd>>; 3],
     means: Means,
     /// If the holder reaps it.
-    ward: Option<Ward>,
+    held_child: Option<HeldChild>,
 }
 
 impl ChildProcess {
@@ -73,14 +76,14 @@ impl ChildProcess {
         Self {
             id: terms.id,
             pid,
-            group: terms.group.map(|_| Group::of_child(pid)),
+            group: terms.group.map(|_| ProcessGroup::of_child(pid)),
             to_group: terms.group.unwrap_or(ToGroup::All),
             stop_signal: terms.stop_signal,
             outlived: Cell::new(None),
             killed: Cell::new(false),
             pipes: [Some(ends.stdout), Some(ends.stderr), ends.comm],
             means,
-            ward: None,
+            held_child: None,
         }
     }
 
@@ -90,63 +93,63 @@ impl ChildProcess {
         // OK because another fork(2) has returned it.
         let pid = state.pid as libc::pid_t;
         let to_group = ToGroup::of_code(state.group);
-        let pipe = |pipe: Pipe| {
+        let pipe = |pipe: ChildPipe| {
             let fd = state.pipe(pipe as usize).fd?;
-            Some(Ours::parents(upgrade::take(fd)))
+            Some(Registered::parents(upgrade::take(fd)))
         };
         Self {
             id: ChildId::new(state.slot, state.serial),
             pid,
-            group: to_group.map(|_| Group::of_child(pid)),
+            group: to_group.map(|_| ProcessGroup::of_child(pid)),
             to_group: to_group.unwrap_or(ToGroup::All),
             stop_signal: state.stop_signal.unwrap_or(Signal::Interrupt),
             outlived: Cell::new(outlived),
             killed: Cell::new(state.killed_at.is_some()),
-            pipes: Pipe::ALL.map(pipe),
+            pipes: ChildPipe::ALL.map(pipe),
             means,
-            ward: None,
+            held_child: None,
         }
     }
 
-    /// The same, reaped by the holder if there is a ward.
-    pub(crate) fn with_ward(mut self, ward: Option<Ward>) -> Self {
-        self.ward = ward;
+    /// The same, reaped by the holder if it is a child of the holder.
+    pub(crate) fn with_held_child(mut self, held_child: Option<HeldChild>) -> Self {
+        self.held_child = held_child;
         self
     }
 
     /// Registers the pipes with the poller.
     pub(crate) fn watch(&self) -> io::Result<()> {
-        for pipe in Pipe::ALL {
+        for pipe in ChildPipe::ALL {
             if let Some(fd) = self.fd(pipe) {
-                let source = Source::Pipe(Told::of(self.id), pipe);
+                let source = EventSource::Pipe(ChildToken::of(self.id), pipe);
                 self.means.watch.add(fd.as_raw_fd(), source)?;
             }
         }
         Ok(())
     }
 
-    fn fd(&self, pipe: Pipe) -> Option<&OwnedFd> {
+    fn fd(&self, pipe: ChildPipe) -> Option<&OwnedFd> {
         self.pipes[pipe as usize].as_deref()
     }
 }
 
 impl Process for ChildProcess {
-    fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found> {
+    fn read(&mut self, pipe: ChildPipe, buffer: &mut [u8]) -> io::Result<PipeRead> {
         let Some(fd) = self.fd(pipe) else {
-            return Ok(Found::Nothing);
+            return Ok(PipeRead::Nothing);
         };
         Ok(match pipes::read(fd, buffer)? {
-            None => Found::Nothing,
-            Some(0) => Found::End,
-            Some(count) => Found::Bytes(count),
+            None => PipeRead::Nothing,
+            Some(0) => PipeRead::End,
+            Some(count) => PipeRead::Bytes(count),
         })
     }
 
-    fn pending(&self, pipe: Pipe) -> io::Result<usize> {
+    fn pending(&self, pipe: ChildPipe) -> io::Result<usize> {
         self.fd(pipe).map_or(Ok(0), pipes::pending)
     }
 
-    fn close(&mut self, pipe: Pipe) {
+    fn close(&mut self, pipe: ChildPipe) {
         let Some(fd) = self.pipes[pipe as usize].take() else {
             return;
         };
@@ -160,7 +163,7 @@ impl Process for ChildProcess {
     /// The board reaches the child even if it ignores the signal at present.
     fn tell_to_leave(&self, queued: QueuedClients) {
         if let Some(stops) = &self.means.stops {
-            stops.tell(self.id, queued);
+            stops.set(self.id, queued);
         }
     }
 
@@ -189,7 +192,7 @@ impl Process for ChildProcess {
     fn save(&self) -> ProcessState {
         let number = |pipe| self.fd(pipe).map(|fd| fd.as_raw_fd().cast_unsigned());
         ProcessState {
-            pipes: Pipe::ALL.map(number),
+            pipes: ChildPipe::ALL.map(number),
             group: self.group.map(|_| self.to_group),
             stop_signal: Some(self.stop_signal),
             outlived: self.outlived.get(),
@@ -200,7 +203,7 @@ impl Process for ChildProcess {
     #[cfg(feature = "holder")]
     fn disown(&mut self) {
         let pipes = self.pipes.iter_mut().filter_map(Option::take);
-        pipes.for_each(Ours::release);
+        pipes.for_each(Registered::release);
     }
 
     fn run_time(&self) -> Option<RunTime> {
@@ -217,7 +220,7 @@ impl Process for ChildProcess {
             },
         };
         self.outlived.set(Some(collected));
-        let outlived = self.group.is_some_and(Group::outlives_its_leader);
+        let outlived = self.group.is_some_and(ProcessGroup::outlives_its_leader);
         Ok(if outlived {
             Reaped::Outlived(collected)
         } else {
@@ -225,8 +228,8 @@ impl Process for ChildProcess {
         })
     }
 
-    fn end_told_by_others(&self) -> Option<Collected> {
-        match self.ward.as_ref()?.reap() {
+    fn end_from_others(&self) -> Option<Collected> {
+        match self.held_child.as_ref()?.reap() {
             Reaped::Ended(collected) => Some(collected),
             _ => None,
         }
@@ -236,22 +239,22 @@ impl Process for ChildProcess {
 impl ChildProcess {
     /// Whether its pid is its own: it was not reaped.
     fn is_there(&self) -> io::Result<bool> {
-        match &self.ward {
-            Some(ward) => Ok(ward.is_there()),
+        match &self.held_child {
+            Some(held_child) => Ok(held_child.is_there()),
             None => is_ours(self.pid),
         }
     }
 
     fn signal_alone(&self, number: libc::c_int) -> io::Result<()> {
-        match &self.ward {
-            Some(ward) => ward.signal(self.pid, number),
+        match &self.held_child {
+            Some(held_child) => held_child.signal(self.pid, number),
             None => signal_one(self.pid, number),
         }
     }
 
-    fn signal_group(&self, group: Group, number: libc::c_int) -> io::Result<()> {
-        match &self.ward {
-            Some(ward) => ward.signal_group(self.pid, number),
+    fn signal_group(&self, group: ProcessGroup, number: libc::c_int) -> io::Result<()> {
+        match &self.held_child {
+            Some(held_child) => held_child.signal_group(self.pid, number),
             None => group.signal(number),
         }
     }
@@ -269,8 +272,8 @@ impl ChildProcess {
 
     /// Collects the status of the child itself, if it has ended.
     fn collect(&self) -> io::Result<Reaped> {
-        if let Some(ward) = &self.ward {
-            return Ok(self.with_evidence(ward.reap()));
+        if let Some(held_child) = &self.held_child {
+            return Ok(self.with_evidence(held_child.reap()));
         }
         let out_of_memory = self.evidence()?;
         Ok(match collect(self.pid)? {
@@ -320,6 +323,6 @@ impl ChildProcess {
 /// The pipes are deregistered one by one in `close`. A child never drops its siblings.
 impl Drop for ChildProcess {
     fn drop(&mut self) {
-        Pipe::ALL.into_iter().for_each(|pipe| self.close(pipe));
+        ChildPipe::ALL.into_iter().for_each(|pipe| self.close(pipe));
     }
 }

@@ -7,7 +7,9 @@
 use super::shared_memory::SharedMemory;
 use crate::core::status::{
     figures::nanoseconds,
-    record::{DUE_AT, Layout, Pen, Record, SEQUENCE_AT, TURNED_AT, Writer},
+    record::{
+        DUE_AT, MemoryWriter, RecordLayout, RecordWriter, SEQUENCE_AT, StatusRecord, TURNED_AT,
+    },
 };
 use crate::core::time::Time;
 use std::{
@@ -31,13 +33,13 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub(crate) struct RecordMemory {
     memory: SharedMemory,
-    layout: Layout,
+    layout: RecordLayout,
 }
 
 /// Writes words as they come.
-struct InkPen<'a>(&'a [AtomicU64]);
+struct DirectWriter<'a>(&'a [AtomicU64]);
 
-impl Pen for InkPen<'_> {
+impl MemoryWriter for DirectWriter<'_> {
     fn put(&mut self, at: usize, word: u64) {
         self.0[at].store(word, Relaxed);
     }
@@ -46,7 +48,7 @@ impl Pen for InkPen<'_> {
 impl RecordMemory {
     /// Memory for the record of a server with that many children.
     pub(crate) fn new(children: usize) -> io::Result<Self> {
-        let layout = Layout::new(children).ok_or(io::ErrorKind::OutOfMemory)?;
+        let layout = RecordLayout::new(children).ok_or(io::ErrorKind::OutOfMemory)?;
         let memory = SharedMemory::for_few(c"prefork-status", layout.length())?;
         for (place, word) in memory.owners_words().iter().zip(layout.header()) {
             place.store(word, Relaxed);
@@ -63,12 +65,12 @@ impl RecordMemory {
     }
 
     /// In the parent: changes the record in one step, as readers see it.
-    pub(crate) fn write(&self, change: impl FnOnce(Writer, &mut dyn Pen)) {
+    pub(crate) fn write(&self, change: impl FnOnce(RecordWriter, &mut dyn MemoryWriter)) {
         let words = self.memory.owners_words();
         let sequence = words[SEQUENCE_AT].load(Relaxed);
         words[SEQUENCE_AT].store(sequence | 1, Relaxed);
         fence(Release);
-        change(Writer(self.layout), &mut InkPen(words));
+        change(RecordWriter(self.layout), &mut DirectWriter(words));
         words[SEQUENCE_AT].store((sequence | 1).wrapping_add(1), Release);
     }
 
@@ -82,7 +84,7 @@ impl RecordMemory {
 
     /// In the helper: the record. `None` if the parent was writing at each attempt, as one does that
     /// was stopped while it wrote.
-    pub(crate) fn read(&self) -> Option<Record> {
+    pub(crate) fn read(&self) -> Option<StatusRecord> {
         let mut attempts = 0..ATTEMPTS + LATER_ATTEMPTS;
         attempts.find_map(|number| {
             if number >= ATTEMPTS {
@@ -92,13 +94,13 @@ impl RecordMemory {
         })
     }
 
-    fn attempt(&self) -> Option<Record> {
+    fn attempt(&self) -> Option<StatusRecord> {
         let words = self.memory.words();
         let before = words[SEQUENCE_AT].load(Acquire);
         if !before.is_multiple_of(2) {
             return None;
         }
-        let record = Record::read(self.layout, |at| words[at].load(Relaxed));
+        let record = StatusRecord::read(self.layout, |at| words[at].load(Relaxed));
         fence(Acquire);
         (words[SEQUENCE_AT].load(Relaxed) == before).then_some(record)
     }

@@ -1,5 +1,6 @@
-//! Memory that a process writes and its forks read. They have no writable mapping of it, but for the
-//! pages that they were lent, and the kernel lets them make none. Knows nothing of what is written.
+//! Memory that a process writes and its forks read. They have no writable mapping of it, except for
+//! the pages that they were lent, and the kernel lets them make none. Knows nothing of what is
+//! written.
 //!
 //! On Linux it is a file in memory, sealed against new writable mappings (F_SEAL_FUTURE_WRITE), and
 //! forks leave the old one out (MADV_DONTFORK). Elsewhere all processes can write all of it.
@@ -152,7 +153,7 @@ impl SharedMemory {
 
     /// The words of these bytes, to be written: whole pages that this process was
     /// [lent](Self::lend).
-    pub(crate) fn lent_words(&self, offset: usize, length: usize) -> Option<&[AtomicU64]> {
+    pub(crate) fn inherited_words(&self, offset: usize, length: usize) -> Option<&[AtomicU64]> {
         let size = size_of::<AtomicU64>();
         self.write
             .words()
@@ -160,12 +161,12 @@ impl SharedMemory {
     }
 
     /// From now on forks have these bytes, which are whole pages. False if that fails.
-    pub(crate) fn lend(&self, offset: usize, length: usize) -> bool {
+    pub(crate) fn set_inherited(&self, offset: usize, length: usize) -> bool {
         self.write.is_inherited || self.advise(offset, length, Forks::HaveIt)
     }
 
     /// Forks have these bytes no longer.
-    pub(crate) fn take_back(&self, offset: usize, length: usize) {
+    pub(crate) fn set_not_inherited(&self, offset: usize, length: usize) {
         if !self.write.is_inherited {
             // OK to ignore: if this fails, children can write each other's slots.
             let _ = self.advise(offset, length, Forks::LackIt);
@@ -176,14 +177,14 @@ impl SharedMemory {
     /// fails.
     #[cfg(feature = "holder")]
     pub(crate) fn hand_on(&self) -> bool {
-        self.lend(0, self.write.length.get())
+        self.set_inherited(0, self.write.length.get())
     }
 
     /// In a fork that has all of it: this process owns it from now on, and its forks have none of it.
     #[cfg(feature = "holder")]
     pub(crate) fn take_over(&self) {
         self.write.owner.store(std::process::id(), Relaxed);
-        self.take_back(0, self.write.length.get());
+        self.set_not_inherited(0, self.write.length.get());
     }
 
     fn advise(&self, offset: usize, length: usize, forks: Forks) -> bool {

@@ -5,8 +5,8 @@
 #![allow(unsafe_code)]
 
 use super::{
-    confine::Plan,
-    fd_registry::Ours,
+    confine::ConfinementPlan,
+    fd_registry::Registered,
     fork::{self, Side},
     null, pipes,
     signals::Mask,
@@ -36,7 +36,7 @@ pub(crate) struct SideProcess {
     pid: libc::pid_t,
     forked_by: u32,
     /// Closing it tells the process to end. No other process has it.
-    life: Option<Ours<OwnedFd>>,
+    life: Option<Registered<OwnedFd>>,
 }
 
 /// What a new process is to be.
@@ -45,7 +45,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) name: &'a CStr,
     /// What it keeps of the parent's descriptors, besides stderr.
     pub(crate) keeps: &'a [BorrowedFd<'a>],
-    pub(crate) confinement: &'a Plan,
+    pub(crate) confinement: &'a ConfinementPlan,
 }
 
 impl SideProcess {
@@ -66,7 +66,7 @@ impl SideProcess {
                     // OK because the pid comes from fork(2).
                     pid: pid as libc::pid_t,
                     forked_by: parent,
-                    life: Some(Ours::parents(write)),
+                    life: Some(Registered::parents(write)),
                 })
             }
             Err(error) => {
@@ -81,15 +81,15 @@ impl SideProcess {
     }
 
     /// How it has ended, once it has. Then it is reaped, and nothing else may be asked of it.
-    pub(crate) fn reap(&self) -> Option<End> {
+    pub(crate) fn reap(&self) -> Option<ExitInfo> {
         let mut status = 0;
         // SAFETY: the status is valid for writes for the length of the call.
         match unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) } {
             0 => None,
-            found if found > 0 => Some(End(Some(WaitStatus::from_raw(status)))),
+            found if found > 0 => Some(ExitInfo(Some(WaitStatus::from_raw(status)))),
             _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => None,
             // Other code has reaped it.
-            _ => Some(End(None)),
+            _ => Some(ExitInfo(None)),
         }
     }
 
@@ -122,9 +122,9 @@ impl SideProcess {
 
 /// How a process has ended; nothing is known of one that other code has reaped.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct End(Option<WaitStatus>);
+pub(crate) struct ExitInfo(Option<WaitStatus>);
 
-impl fmt::Display for End {
+impl fmt::Display for ExitInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(status) => status.fmt(f),

@@ -2,7 +2,7 @@
 //! wakes a child; this memory counts when the signal is lost, for example while system(3) ignores
 //! SIGINT. A child cannot write here.
 
-use super::{fd_registry::Ours, shared_memory::SharedMemory};
+use super::{fd_registry::Registered, shared_memory::SharedMemory};
 use crate::core::{child::ChildId, draining::QueuedClients};
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use std::{
 pub(crate) struct StopBoard {
     memory: SharedMemory,
     /// For a program that takes the place of this one.
-    file: Option<Ours<OwnedFd>>,
+    file: Option<Registered<OwnedFd>>,
 }
 
 /// The boards of earlier programs, by the descriptors in the state that they have handed on.
@@ -31,7 +31,7 @@ impl StopBoard {
             .checked_mul(size_of::<AtomicU64>())
             .ok_or(io::ErrorKind::OutOfMemory)?;
         let (memory, file) = SharedMemory::to_hand_on(c"prefork-stops", length)?;
-        let file = file.map(Ours::parents);
+        let file = file.map(Registered::parents);
         Ok(Self { memory, file })
     }
 
@@ -39,7 +39,7 @@ impl StopBoard {
     #[cfg(target_os = "linux")]
     pub(crate) fn adopted(file: OwnedFd) -> io::Result<Self> {
         let memory = SharedMemory::adopted(&file)?;
-        let file = Some(Ours::parents(file));
+        let file = Some(Registered::parents(file));
         Ok(Self { memory, file })
     }
 
@@ -62,7 +62,7 @@ impl StopBoard {
     }
 
     /// Tells the child to leave. Call this before sending the signal, which may be lost.
-    pub(crate) fn tell(&self, child: ChildId, queued: QueuedClients) {
+    pub(crate) fn set(&self, child: ChildId, queued: QueuedClients) {
         let words = self.memory.writable_words();
         if let Some(word) = words.and_then(|words| words.get(child.slot())) {
             word.store(mark(child, queued), SeqCst);
@@ -123,9 +123,9 @@ mod tests {
         let told = [child, neighbour, successor].map(|child| board.of(child));
         let told = || told.each_ref().map(StopFlag::is_set);
         assert_eq!(told(), [false, false, false]);
-        board.tell(child, QueuedClients::Serve);
+        board.set(child, QueuedClients::Serve);
         assert_eq!(told(), [true, false, false]);
-        board.tell(successor, QueuedClients::Serve);
+        board.set(successor, QueuedClients::Serve);
         assert_eq!(told(), [false, false, true]);
     }
 
@@ -136,9 +136,9 @@ mod tests {
         let child = ChildId::new(0, u32::MAX);
         let told = board.of(child);
         assert!(!told.leaves_queue());
-        board.tell(child, QueuedClients::LeaveToOthers);
+        board.set(child, QueuedClients::LeaveToOthers);
         assert!(told.is_set() && told.leaves_queue());
-        board.tell(child, QueuedClients::Serve);
+        board.set(child, QueuedClients::Serve);
         assert!(told.is_set() && !told.leaves_queue());
     }
 
@@ -151,7 +151,7 @@ mod tests {
         let told = board.of(child);
         let file = crate::sys::upgrade::duplicate(board.number().unwrap()).unwrap();
         let next = StopBoard::adopted(file).unwrap();
-        next.tell(child, QueuedClients::LeaveToOthers);
+        next.set(child, QueuedClients::LeaveToOthers);
         assert!(told.leaves_queue());
     }
 
@@ -160,7 +160,7 @@ mod tests {
     fn a_child_beyond_the_board_is_never_told() {
         let board = StopBoard::new(1).unwrap();
         let far = ChildId::new(1 << 20, 1);
-        board.tell(far, QueuedClients::Serve);
+        board.set(far, QueuedClients::Serve);
         assert!(!board.of(far).is_set());
     }
 }

@@ -31,8 +31,8 @@ mod linux {
     /// How long a connection that was just accepted had been queued.
     ///
     /// The kernel sets the time of the last data sent when the handshake is complete, which is when
-    /// it queues the connection, and nothing has been sent since. It counts in ticks, mostly of
-    /// 4 ms. (The times of what was received say less: they begin anew with what the client sends.)
+    /// it queues the connection, and nothing has been sent since. It counts in ticks, mostly of 4
+    /// ms. (The times of what was received say less: they begin again with what the client sends.)
     pub(crate) fn time_in_queue(connection: &impl AsFd) -> Option<Duration> {
         let milliseconds = read(connection)?.tcpi_last_data_sent;
         Some(Duration::from_millis(milliseconds.into()))

@@ -6,18 +6,18 @@ mod system;
 mod upgrading;
 mod watches;
 
-pub(crate) use self::forking::Newborn;
+pub(crate) use self::forking::NewChild;
 
 use self::{upgrading::death_watch, watches::Watches};
 use super::{
     adopted::Adoption,
     board::Board,
     clock::Clock,
-    confine::Plan,
+    confine::ConfinementPlan,
     control::ControlSocket,
-    fd_registry::{Ours, PreForkId},
+    fd_registry::{PreForkId, Registered},
     fork::Tie,
-    holder::Holding,
+    holder::HolderRelation,
     limits::Threads,
     null,
     out_of_memory::OutOfMemory,
@@ -34,9 +34,9 @@ use crate::core::child::ChildId;
 use crate::core::{
     error::{Error, Operation},
     say::say,
-    signal_policy::Takes,
+    signal_policy::TakenSignals,
     state::Snapshot,
-    system::Source,
+    system::EventSource,
 };
 use mio::Interest;
 #[cfg(all(feature = "holder", target_os = "linux"))]
@@ -61,14 +61,14 @@ pub(crate) struct UnixSystem {
     pub(super) earlier_stops: BTreeMap<ChildId, Rc<StopBoard>>,
     pub(crate) stacks: Stacks,
     pub(super) out_of_memory: Rc<OutOfMemory>,
-    pub(crate) null: Ours<OwnedFd>,
+    pub(crate) null: Registered<OwnedFd>,
     /// What children do before they serve.
-    pub(crate) confinement: Plan,
+    pub(crate) confinement: ConfinementPlan,
     /// The read end of the death watch, for children; a child takes it.
-    pub(crate) death_read: Option<Ours<OwnedFd>>,
+    pub(crate) death_read: Option<Registered<OwnedFd>>,
     /// The write end. Nothing is written to it. It is open for as long as the parent lives, and in
     /// no other process.
-    pub(super) death_write: Option<Ours<OwnedFd>>,
+    pub(super) death_write: Option<Registered<OwnedFd>>,
     pub(super) poller: Poller,
     outputs: Outputs,
     threads: Threads,
@@ -79,7 +79,7 @@ pub(crate) struct UnixSystem {
     is_settled: bool,
     pub(crate) adoption: Adoption,
     pub(crate) upgrades: Upgrades,
-    pub(crate) holding: Holding,
+    pub(crate) holder: HolderRelation,
     title: ParentTitle,
 }
 
@@ -90,7 +90,7 @@ impl UnixSystem {
     /// on. Nothing that the state names is closed if this fails.
     pub(crate) fn new(
         id: PreForkId,
-        takes: Takes,
+        takes: TakenSignals,
         children: usize,
         state: Option<&Snapshot>,
     ) -> Result<Self, Error> {
@@ -113,10 +113,10 @@ impl UnixSystem {
             earlier_stops: BTreeMap::new(),
             stacks: Stacks::new(slots),
             out_of_memory: Rc::default(),
-            null: Ours::childrens(null, id),
-            confinement: Plan::default(),
-            death_read: Some(Ours::childrens(death_read, id)),
-            death_write: Some(Ours::parents(death_write)),
+            null: Registered::childrens(null, id),
+            confinement: ConfinementPlan::default(),
+            death_read: Some(Registered::childrens(death_read, id)),
+            death_write: Some(Registered::parents(death_write)),
             poller,
             outputs: Outputs::new(),
             threads: Threads::open(),
@@ -127,7 +127,7 @@ impl UnixSystem {
             is_settled: false,
             adoption: Adoption::default(),
             upgrades: Upgrades::new(state),
-            holding: Holding::default(),
+            holder: HolderRelation::default(),
             title: ParentTitle::default(),
         })
     }
@@ -140,7 +140,7 @@ impl UnixSystem {
 
     /// To whose lives this child is tied.
     pub(crate) fn tie(&self) -> Tie {
-        self.holding.tie_of_child(self.owner)
+        self.holder.tie_of_child(self.owner)
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -173,12 +173,12 @@ impl UnixSystem {
 }
 
 /// The signals that this server acts on, watched by its poller.
-fn subscribe(takes: Takes, poller: &Poller) -> Result<Subscription, Error> {
+fn subscribe(takes: TakenSignals, poller: &Poller) -> Result<Subscription, Error> {
     let signal = |error| Error::new(Operation::Signal, "set-up", error);
     let signals = Subscription::new(takes).map_err(signal)?;
     let pipe = signals.as_fd().as_raw_fd();
     poller
-        .add_urgent(pipe, Source::Signals, Interest::READABLE)
+        .add_urgent(pipe, EventSource::Signals, Interest::READABLE)
         .map_err(|error| Error::new(Operation::Register, "signal pipe", error))?;
     Ok(signals)
 }

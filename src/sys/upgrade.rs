@@ -5,10 +5,10 @@
 mod boards;
 mod descriptors;
 mod execution;
-mod image;
 mod inheritance;
-mod memory;
-mod summons;
+mod instruction;
+mod program;
+mod state_file;
 mod trial;
 mod upgrades;
 
@@ -17,14 +17,16 @@ pub(crate) use self::{
     descriptors::{duplicate, take, verify},
     execution::go_back,
     inheritance::{is_adopting, offer, tcp_socket, unix_socket, withdraw},
-    summons::{Summons, Way, answer_and_wait, launch, read_state, summons},
-    upgrades::{Upgrades, tell},
+    instruction::{
+        UpgradeInstruction, UpgradeTask, answer_and_wait, instruction, launch, read_state,
+    },
+    upgrades::{Upgrades, answer_asker},
 };
 #[cfg(feature = "holder")]
 pub(super) use self::{
     descriptors::close_on_exec,
     execution::flush_outputs,
-    image::{BlankCall, LONGEST_SUMMONS},
-    memory::sealed,
-    summons::summons_back,
+    instruction::instruction_back,
+    program::{LONGEST_INSTRUCTION, PreparedExecveat},
+    state_file::sealed,
 };

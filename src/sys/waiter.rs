@@ -56,7 +56,7 @@ pub(crate) fn poll_many(
     Ok(asked.iter().map(|fd| fd.any().unwrap_or(false)).collect())
 }
 
-/// Waits on the listeners and on what every child watches: its stop bell and the death watch.
+/// Waits on the listeners and on what every child watches: its stop event and the death watch.
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Waiter;
 
@@ -133,7 +133,7 @@ mod linux {
         }
 
         /// Whether the listeners are in the epoll.
-        pub(crate) fn is_asked(&self) -> bool {
+        pub(crate) fn may_be_woken(&self) -> bool {
             !self.listeners.borrow().is_empty()
         }
 
@@ -209,7 +209,7 @@ mod portable {
         }
 
         /// This waiter keeps nothing between two waits.
-        pub(crate) fn is_asked(&self) -> bool {
+        pub(crate) fn may_be_woken(&self) -> bool {
             false
         }
 

@@ -150,7 +150,7 @@ impl Faults {
     }
 }
 
-/// A deck of faults, shuffled anew when it is used up: each comes up soon and none in a row.
+/// A deck of faults, shuffled again when it is used up: each comes up soon and none in a row.
 #[derive(Clone, Debug)]
 pub struct Menu {
     all: Vec<Fault>,

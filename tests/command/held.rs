@@ -33,15 +33,7 @@ fn a_held_parent_that_is_killed_leaves_its_programs(world: &mut World) {
         return;
     }
     let command = ["run", "--listen", "127.0.0.1:0", "--holder"];
-    let program = [
-        "--max-clients",
-        "2",
-        "--",
-        "perl",
-        "-MIO::Handle",
-        "-e",
-        PERL,
-    ];
+    let program = ["--", "perl", "-MIO::Handle", "-e", PERL];
     let server = prefork(world, &[&command[..], &program].concat()).spawn();
     let mut client = connect(&server.address());
     let answer = client.ask("one");
@@ -53,24 +45,25 @@ fn a_held_parent_that_is_killed_leaves_its_programs(world: &mut World) {
     stop(&server);
 }
 
-/// The parent, once both children are programs: until its exec a child has the name of the parent.
+/// The parent, while no child has its name, as each has until its exec.
 fn parent(server: &Server) -> Option<u32> {
-    let below = processes::children(server.pid()).into_iter();
-    let below: Vec<_> = below.filter(|it| it.is_alive()).collect();
-    let named = |name: &str| -> Vec<u32> {
-        let named = below.iter().filter(|it| it.name == name);
-        named.map(|it| it.pid).collect()
-    };
-    match (&named("prefork")[..], named("perl").len()) {
-        ([parent], 2) => Some(*parent),
+    match named(server, "prefork")[..] {
+        [parent] => Some(parent),
         _ => None,
     }
+}
+
+/// The processes below the holder that have this name.
+fn named(server: &Server, name: &str) -> Vec<u32> {
+    let below = processes::children(server.pid()).into_iter();
+    let named = below.filter(|it| it.is_alive() && it.name == name);
+    named.map(|it| it.pid).collect()
 }
 
 /// Kills the parent, and waits for the word of the next one that it has taken over.
 #[track_caller]
 fn kill_parent(server: &Server) {
-    let killed = until("a parent and two programs", SOON, || parent(server));
+    let killed = until("a parent", SOON, || parent(server));
     let pid = nix::unistd::Pid::from_raw(killed.cast_signed());
     let taken_over = |text: &str| text.matches("another took over ").count();
     let before = taken_over(&server.stderr());
@@ -104,15 +97,10 @@ fn a_failed_reload_puts_back_what_was_in_force_before_a_kill(world: &mut World) 
     let told = tell(world, &["get", "max_clients", "--control", control], 0);
     assert!(told.starts_with("max_clients is 5 "), "{told}");
     // Whoever takes their place runs the program of before.
-    let programs = |server: &Server| -> Vec<u32> {
-        let below = processes::children(server.pid()).into_iter();
-        let below = below.filter(|it| it.is_alive() && it.name == "perl");
-        below.map(|it| it.pid).collect()
-    };
-    let before = programs(&server);
+    let before = named(&server, "perl");
     kill(&before);
     until("others", SOON, || {
-        let now = programs(&server);
+        let now = named(&server, "perl");
         let is_new = |pid: &u32| !before.contains(pid);
         (!now.is_empty() && now.iter().all(is_new)).then_some(())
     });

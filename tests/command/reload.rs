@@ -1,4 +1,4 @@
-//! SIGHUP to `prefork run` and `prefork inetd`: the file of settings is read anew.
+//! SIGHUP to `prefork run` and `prefork inetd`: the file of settings is read again.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_program_that_says_nothing_is_replaced_by_what_has_lived_for_a_second,
     flags_stay_stronger_than_the_file,
     inetd_reloads_too,
-    inetd_reads_anew_whom_it_admits,
+    inetd_reads_its_rules_of_access_again,
 ];
 
 /// A worker that answers each line with a word of its own, and says the words.
@@ -343,7 +343,7 @@ fn inetd_reloads_too(world: &mut World) {
     stop(&server);
 }
 
-fn inetd_reads_anew_whom_it_admits(world: &mut World) {
+fn inetd_reads_its_rules_of_access_again(world: &mut World) {
     let file = File::new(world);
     let write = |rules: &str| {
         let text = "listen = ['127.0.0.1:0']\nprogram = ['echo', 'hello']\n";

@@ -17,7 +17,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     python_is_told_as_systemd_does,
     the_number_of_workers_follows_the_load,
     a_killed_worker_is_replaced,
-    a_reload_runs_the_program_anew,
+    a_reload_runs_the_new_version_of_the_program,
     a_worker_is_told_to_stop_by_the_signal_that_it_knows,
     a_worker_needs_no_socket,
     a_status_tells_what_workers_do_by_their_words,
@@ -180,7 +180,7 @@ fn a_killed_worker_is_replaced(world: &mut World) {
 }
 
 /// SIGHUP after the program's file has changed.
-fn a_reload_runs_the_program_anew(world: &mut World) {
+fn a_reload_runs_the_new_version_of_the_program(world: &mut World) {
     if !has("perl") {
         return;
     }

@@ -68,7 +68,7 @@ impl Unread {
         assert!(stty.expect("stty").success());
     }
 
-    /// Has it drawn anew until what it writes finds no room, without reading any of it.
+    /// Has it drawn again until what it writes finds no room, without reading any of it.
     #[track_caller]
     pub fn fill(&self) {
         let writes = || processes::system_call(self.top.pid()) == Some(libc::SYS_write);

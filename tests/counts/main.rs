@@ -9,7 +9,7 @@
 //!
 //! Which child gets the next connection depends on who runs first as well: see `order`.
 //!
-//! After a change that is meant to change them, record them anew:
+//! After a change that is meant to change them, record them again:
 //!
 //! ```sh
 //! RECORD=1 cargo test --test counts -- --test-threads 1

@@ -41,7 +41,18 @@ use support::{Scenarios, scenarios_of};
 
 fn main() -> ExitCode {
     let modules: &[(&str, Scenarios)] = scenarios_of![
-        kills, walk, calls, deaths, programs, told, signals, kept, ends, upgrades
+        kills,
+        walk,
+        calls,
+        deaths,
+        programs,
+        told,
+        signals,
+        kept,
+        ends,
+        upgrades,
+        upgrades::meanwhile,
+        upgrades::refused,
     ];
     #[cfg(feature = "status")]
     let modules = &[modules, scenarios_of![status]].concat();

@@ -20,21 +20,21 @@ use crate::support::{
 use crate::versions::{Mode, write_program};
 use crate::watched::{Dice, Watched, send};
 
+pub mod meanwhile;
+pub mod refused;
+mod upgraded;
+
+pub use self::upgraded::Upgraded;
+use self::upgraded::{expect_version, kill_if_there};
+
 pub const SCENARIOS: Scenarios = scenarios![
     i08_upgrades_under_a_holder_lose_no_client_and_no_descriptor,
-    i07_a_program_that_cannot_run_is_refused_and_the_holder_keeps_the_old_one,
-    i07_a_program_that_hangs_is_refused_and_the_holder_keeps_the_old_one,
-    a_program_that_fails_after_its_trial_gives_the_place_back_to_the_old_one,
-    a_program_that_cannot_be_executed_after_its_trial_changes_nothing,
     a_parent_killed_while_its_children_replace_the_others_is_no_end_of_the_upgrade,
     a_parent_killed_on_the_way_back_is_followed_by_one_that_goes_it,
     the_parent_of_the_new_program_is_replaced_by_one_of_the_new_program,
     a_server_gets_a_holder_and_loses_it_by_an_upgrade,
     f01_a_parent_killed_at_any_moment_of_an_upgrade_loses_no_client_and_no_child,
     whoever_asks_on_the_control_socket_is_told_and_goes_on,
-    children_that_die_meanwhile_are_reaped_once_and_their_status_is_known,
-    a_stop_during_an_upgrade_wins,
-    a_holder_that_is_stopped_is_not_waited_for,
     programs_outlive_the_parent_that_leaves_an_upgrade_to_its_holder,
     an_orphan_of_the_holder_is_reaped_by_a_program_without_one,
     process_1_of_a_container_is_upgraded,
@@ -48,119 +48,6 @@ fn upgrades() -> (usize, usize) {
     let many = std::env::var("HOLDER_UPGRADES").ok();
     let many = many.map(|n| n.parse().expect("a number"));
     (many.unwrap_or(UPGRADES), many.map_or(4, |_| 16))
-}
-
-/// A server of version 1, in a file of its own that is the one of the next upgrade.
-pub struct Upgraded {
-    watched: Watched,
-    path: PathBuf,
-}
-
-impl std::ops::Deref for Upgraded {
-    type Target = Watched;
-
-    fn deref(&self) -> &Watched {
-        &self.watched
-    }
-}
-
-impl Upgraded {
-    pub fn new(world: &mut World, flags: &[&str]) -> Self {
-        Self::with(world, "held", flags)
-    }
-
-    fn with(world: &mut World, program: &str, flags: &[&str]) -> Self {
-        let path = world.tempdir().join("server");
-        write_program(&path, 1, Mode::Good);
-        let launch = world
-            .command(&path)
-            .args(&["--program", program, "--saves"]);
-        let watched = Watched::of(launch.args(flags).spawn());
-        watched.expect_ready(4);
-        Self { watched, path }
-    }
-
-    pub fn ask(&self, version: u32, mode: Mode) {
-        write_program(&self.path, version, mode);
-        self.server.signal(Signal::SIGUSR2);
-    }
-
-    /// Does something while the program is tried.
-    #[track_caller]
-    fn ask_and_await_trial(&self, version: u32, mut gate: Gate, then: impl FnOnce(&Path)) {
-        self.ask(version, Mode::Good);
-        gate.reached(SOON);
-        then(&self.path);
-        gate.open();
-    }
-
-    #[track_caller]
-    fn upgrade_to(&self, version: u32, mode: Mode) {
-        let text = format!("upgraded to {version},");
-        let times = self.said(&text);
-        self.ask(version, mode);
-        self.expect(&text, times + 1);
-    }
-
-    /// It fails, and this text is in the reason.
-    #[track_caller]
-    fn fail_to_upgrade(&self, mode: Mode, reason: &str) {
-        let times = self.said("upgrade failed: ");
-        self.ask(9, mode);
-        self.expect("upgrade failed: ", times + 1);
-        let stdout = self.server.stdout();
-        assert!(stdout.contains(reason), "{reason}: {stdout}");
-    }
-
-    #[track_caller]
-    pub fn expect_version(&self, version: u32) {
-        expect_version(&self.address(), version);
-    }
-
-    /// Whether the upgrade to this version goes on after a parent was killed: in the new program, or in
-    /// the next parent, if the one that has begun it did not live to the end of that turn.
-    pub fn goes_on_with(&self, version: u32, began: usize) -> bool {
-        let is_new = self.said(&format!("version {version} in")) > 0;
-        is_new || self.said("upgrade began") > began
-    }
-
-    /// The server has a holder that works: a parent that is killed is followed by another one.
-    #[track_caller]
-    pub fn expect_holder(&self) {
-        // The one that has told of itself last may have left since, and this one may not have told yet.
-        until("a parent", SOON, || {
-            processes::is_alive(self.parent()).then_some(())
-        });
-        assert_ne!(self.parent(), self.server.pid(), "it has no holder");
-        let mut client = connect(&self.address());
-        let pid = client.ask("who");
-        self.kill_parent();
-        assert_eq!(client.ask("who"), pid);
-        // An end that a parent did not live to tell is not told.
-        until("the parent to know its children", SOON, || {
-            self.children().is_subset(&self.known()).then_some(())
-        });
-    }
-}
-
-#[track_caller]
-fn expect_version(address: &Address, version: u32) {
-    let mut in_a_row = 0;
-    until("the version in every child", SOON, || {
-        let found = connect(address).ask("version") == version.to_string();
-        in_a_row = if found { in_a_row + 1 } else { 0 };
-        (in_a_row == 20).then_some(())
-    });
-}
-
-/// It may have left in this moment.
-fn kill_if_there(pid: u32) {
-    if processes::is_alive(pid) {
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid.cast_signed()),
-            Signal::SIGKILL,
-        );
-    }
 }
 
 /// Under a holder, too: each client is answered, the process is the same, and holder and parent hold as
@@ -206,98 +93,6 @@ fn i08_upgrades_under_a_holder_lose_no_client_and_no_descriptor(world: &mut Worl
     let report = stdout.lines().last().expect("a report");
     assert!(report.contains(" 0 connections lost"), "{report}");
     assert!(!stdout.contains(" Lost "), "{stdout}");
-}
-
-/// Under a holder the old parent serves on with the same children, its holder works, and a good program is
-/// accepted afterwards.
-fn i07_a_program_that_cannot_run_is_refused_and_the_holder_keeps_the_old_one(world: &mut World) {
-    world.deadline(SOON * 6);
-    let upgraded = Upgraded::new(world, &[]);
-    let before = upgraded.children();
-    let parent = upgraded.parent();
-    let served = under_load(&upgraded.address(), 4, || {
-        upgraded.fail_to_upgrade(Mode::Exits, "exit status: 3");
-        upgraded.fail_to_upgrade(Mode::Dies, "SIGKILL");
-        upgraded.fail_to_upgrade(Mode::Refuses, "this is of a later version");
-        let other = upgraded.path.with_extension("new");
-        fs::write(&other, "no program").expect("a file");
-        fs::rename(&other, &upgraded.path).expect("its place");
-        let times = upgraded.said("upgrade failed: ");
-        upgraded.server.signal(Signal::SIGUSR2);
-        upgraded.expect("upgrade failed: ", times + 1);
-        fs::remove_file(&upgraded.path).expect("a file");
-        upgraded.server.signal(Signal::SIGUSR2);
-        upgraded.expect("upgrade failed: ", times + 2);
-    });
-    assert!(served > 0);
-    assert_eq!(upgraded.parent(), parent);
-    assert!(before.is_subset(&upgraded.children()), "the same children");
-    upgraded.expect_holder();
-    assert!(before.is_subset(&upgraded.children()), "the same children");
-    upgraded.expect_version(1);
-    upgraded.upgrade_to(2, Mode::Good);
-    upgraded.expect_version(2);
-    upgraded.stop();
-}
-
-/// Under a holder, too, a program that does not answer in its trial is killed.
-fn i07_a_program_that_hangs_is_refused_and_the_holder_keeps_the_old_one(world: &mut World) {
-    world.deadline(SOON * 6);
-    let upgraded = Upgraded::new(world, &[]);
-    let before = upgraded.children();
-    upgraded.ask(9, Mode::Hangs);
-    until("a refusal", SOON * 3, || {
-        (upgraded.said("has not answered in 10s") > 0).then_some(())
-    });
-    assert!(before.is_subset(&upgraded.children()), "the same children");
-    upgraded.expect_holder();
-    upgraded.stop();
-}
-
-/// In its start, with its children, and where it would get its holder: the old program has the same
-/// children again, a holder, and the same process.
-fn a_program_that_fails_after_its_trial_gives_the_place_back_to_the_old_one(world: &mut World) {
-    world.deadline(SOON * 6);
-    let upgraded = Upgraded::new(world, &[]);
-    let before = upgraded.children();
-    let served = under_load(&upgraded.address(), 4, || {
-        for (mode, reason) in [
-            (Mode::Fails, "this program does not start"),
-            (Mode::Childless, "3 children in a row have not become ready"),
-            (Mode::Threads, "threads"),
-        ] {
-            let parents = upgraded.said("parent ");
-            upgraded.fail_to_upgrade(mode, reason);
-            upgraded.expect("parent ", parents + 1);
-            upgraded.expect_version(1);
-            upgraded.expect_holder();
-        }
-    });
-    assert!(served > 0);
-    let children = upgraded.children();
-    assert!(before.is_subset(&children), "{before:?}, {children:?}");
-    upgraded.upgrade_to(2, Mode::Good);
-    upgraded.expect_version(2);
-    upgraded.stop();
-}
-
-/// The holder has neither the new program nor the old parent any more, and executes the old program.
-fn a_program_that_cannot_be_executed_after_its_trial_changes_nothing(world: &mut World) {
-    let gate = world.gate("trial");
-    let upgraded = Upgraded::new(world, &[]);
-    let before = upgraded.children();
-    upgraded.ask_and_await_trial(2, gate, |path| {
-        fs::set_permissions(path, Permissions::from_mode(0o000)).expect("permissions");
-    });
-    upgraded.expect("upgrade failed: ", 1);
-    let stdout = upgraded.server.stdout();
-    assert!(stdout.contains("exec: Permission denied"), "{stdout}");
-    upgraded.expect("parent ", 2);
-    assert_eq!(upgraded.children(), before, "the same children");
-    upgraded.expect_holder();
-    upgraded.upgrade_to(3, Mode::Good);
-    upgraded.expect_version(3);
-    upgraded.stop();
 }
 
 /// The next parent goes on with the upgrade where it was: it is told, and there is still the way back.
@@ -509,72 +304,6 @@ fn whoever_asks_on_the_control_socket_is_told_and_goes_on(world: &mut World) {
         .expect("an answer");
     assert!(answer.contains("40"), "{answer}");
     drop(again);
-    upgraded.stop();
-}
-
-/// Children of the parent, of the parent before it, and of the program before.
-fn children_that_die_meanwhile_are_reaped_once_and_their_status_is_known(world: &mut World) {
-    world.deadline(SOON * 6);
-    let upgraded = Upgraded::new(world, &[]);
-    let mut dice = Dice::new();
-    for version in 2..10 {
-        let children = until("children", SOON, || {
-            Some(upgraded.children()).filter(|children| children.len() >= 2)
-        });
-        if version % 2 == 0 {
-            upgraded.kill_parent();
-        }
-        let began = upgraded.said("upgrade began");
-        upgraded.ask(version, Mode::Good);
-        upgraded.expect("upgrade began", began + 1);
-        let victims = || children.iter().take(2);
-        for pid in victims() {
-            pause(dice.time_below(Duration::from_millis(60)));
-            kill_if_there(*pid);
-        }
-        upgraded.expect(&format!("upgraded to {version},"), 1);
-        for pid in victims() {
-            upgraded.expect(&format!("exited {pid} "), 1);
-            assert_eq!(upgraded.said(&format!("exited {pid} ")), 1, "once");
-        }
-        upgraded.expect_version(version);
-    }
-    until("no zombie", SOON, || {
-        upgraded.server.zombies().is_empty().then_some(())
-    });
-    let stdout = upgraded.stop();
-    assert!(!stdout.contains(" Lost "), "{stdout}");
-}
-
-fn a_stop_during_an_upgrade_wins(world: &mut World) {
-    world.deadline(SOON * 6);
-    for milliseconds in [0, 60, 110, 120, 130, 145, 160, 200] {
-        let upgraded = Upgraded::new(world, &[]);
-        let mut client = connect(&upgraded.address());
-        client.ask("who");
-        upgraded.ask(2, Mode::Good);
-        pause(Duration::from_millis(milliseconds));
-        upgraded.server.signal(Signal::SIGTERM);
-        client.ask("who");
-        client.close_write();
-        client.eof();
-        let status = upgraded.server.wait(SOON);
-        assert!(status.success(), "{milliseconds} ms: {status}");
-    }
-}
-
-/// The upgrade is refused, and everything is as before when the holder goes on.
-fn a_holder_that_is_stopped_is_not_waited_for(world: &mut World) {
-    let gate = world.gate("trial");
-    let upgraded = Upgraded::new(world, &[]);
-    let before = upgraded.children();
-    upgraded.ask_and_await_trial(2, gate, |_| upgraded.server.signal(Signal::SIGSTOP));
-    upgraded.expect("the holder: it does not answer", 1);
-    upgraded.server.signal(Signal::SIGCONT);
-    assert_eq!(upgraded.children(), before);
-    upgraded.expect_holder();
-    upgraded.upgrade_to(3, Mode::Good);
-    upgraded.expect_version(3);
     upgraded.stop();
 }
 

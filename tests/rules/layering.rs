@@ -55,7 +55,7 @@ const CORE: [&[&str]; 22] = [
     &["board"],
     &["wire"],
     &["child"],
-    &["clocks", "out_of_memory", "endpoint_load"],
+    &["time_limits", "out_of_memory", "endpoint_load"],
     &["stack"],
     &[
         "time",

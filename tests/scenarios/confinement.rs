@@ -314,7 +314,7 @@ fn l03_a_child_that_cannot_be_confined_serves_nothing(world: &mut World) {
     send(held.pid, Signal::SIGKILL);
     let text = server.expect_stderr("a failed start", |text| text.contains("exit status: 102, "));
     let words = format!(
-        "exit status: 102, last words \"cannot become a child: confine chroot {jail}: no such file"
+        "exit status: 102, last lines \"cannot become a child: confine chroot {jail}: no such file"
     );
     assert!(text.contains(&words), "{text}");
     drop(held);

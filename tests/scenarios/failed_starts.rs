@@ -27,7 +27,7 @@ fn e05_a_program_that_dies_at_once_is_slowed_down_and_recovers(world: &mut World
     let server = world.spawn("serve", &flags);
     let address = server.address();
     let text = server.expect_stderr("a long delay", |text| text.contains("next fork in 400ms"));
-    let warning = "failed to start: exit status: 102, last words \
+    let warning = "failed to start: exit status: 102, last lines \
                    \"server_start failed: no database today\"; next fork in 0ns";
     assert!(text.contains(warning), "{text}");
     // No fork bomb: at the most one wave of three in each delay.
@@ -73,7 +73,7 @@ fn e05_a_factory_that_fails_is_slowed_down_though_its_child_has_said_ack(world: 
     let server = world.spawn("serve", &flags);
     let address = server.address();
     let text = server.expect_stderr("a long delay", |text| text.contains("next fork in 400ms"));
-    let warning = "failed to start: exit status: 103, last words \
+    let warning = "failed to start: exit status: 103, last lines \
                    \"resume_accept failed: no database today\"; next fork in 0ns";
     assert!(text.contains(warning), "{text}");
     assert!(!pids(&server, "up").is_empty());

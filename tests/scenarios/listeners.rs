@@ -148,7 +148,7 @@ fn o13_a_directory_that_cannot_be_locked_is_a_warning(world: &mut World) {
 }
 
 /// The parent restores the timeout of the shared listener before it tells a child to stop. The signal
-/// interrupts accept(2), which begins anew with the timeout.
+/// interrupts accept(2), which begins again with the timeout.
 ///
 /// Without `before_stop` the children that wait there are killed after `shutdown_timeout`.
 fn o29_a_listener_without_its_timeout_does_not_hold_a_stop(world: &mut World) {

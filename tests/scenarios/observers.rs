@@ -206,7 +206,7 @@ fn o24_a_death_is_one_line_on_stderr_without_a_logger(world: &mut World) {
     let begin = format!("prefork-server: warn: child {pid} has died: signal: 9 (SIGKILL) after ");
     let text = server.stderr();
     assert!(
-        text.starts_with(&begin) && text.ends_with(", last words \"\"\n"),
+        text.starts_with(&begin) && text.ends_with(", last lines \"\"\n"),
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");

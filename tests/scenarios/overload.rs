@@ -276,7 +276,7 @@ fn a_user_who_is_not_allowed_is_closed_and_counted(world: &mut World) {
     }
 }
 
-/// A file is read anew by the program's own code in a reload; who is connected notices nothing.
+/// A file is read again by the program's own code in a reload; who is connected notices nothing.
 fn a_reload_changes_whom_the_server_admits(world: &mut World) {
     let rules = world.tempdir().join("rules");
     // With room for successors: in a full pool a reload waits for the client that is held.

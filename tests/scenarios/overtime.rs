@@ -222,7 +222,7 @@ fn a_slow_client_has_busy_timeout_and_no_more(world: &mut World) {
 
 /// `Conn::extend` holds for the connection in hand only.
 ///
-/// Without the extension in `ClockLimits::end`: the first is told after a second and a half.
+/// Without the extension in `WorkLimits::end`: the first is told after a second and a half.
 fn a_connection_that_asks_for_more_time_has_it(world: &mut World) {
     let flags = [
         "--start",

@@ -163,7 +163,7 @@ fn m02_a_lowered_max_clients_is_reached_without_hurting_a_client(world: &mut Wor
 /// A panic in a hook of the parent is caught, logged with the hook's name and counted; the loop
 /// goes on.
 fn c15_a_panic_in_a_hook_of_the_parent_is_survived(world: &mut World) {
-    // Without the `catch_unwind` in `Parent::caught` the parent ends.
+    // Without the `catch_unwind` in `ParentState::caught` the parent ends.
     world.expect_panics();
     let server = world.spawn("serve", &["--start", "1", "--panic-once"]);
     let address = server.address();

@@ -38,7 +38,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     i06_a_reload_whose_hook_fails_changes_nothing,
     i06_a_reload_whose_children_fail_is_given_up_and_the_old_ones_serve_on,
     a_reload_whose_children_hang_is_given_up_after_start_timeout,
-    i04_a_reload_during_a_reload_begins_anew,
+    i04_a_reload_during_a_reload_begins_again,
     i03_a_stop_during_a_reload_wins,
     a_reload_lets_a_connection_last_longer_than_kill_timeout,
     children_at_max_requests_go_when_their_successors_are_ready,
@@ -304,9 +304,9 @@ fn a_reload_whose_children_hang_is_given_up_after_start_timeout(world: &mut Worl
     assert_eq!(reloaded.stop(), 0, "the capacity fell");
 }
 
-/// A reload during a reload begins anew: in the end every child has the last settings, and the
+/// A reload during a reload begins again: in the end every child has the last settings, and the
 /// capacity has not fallen.
-fn i04_a_reload_during_a_reload_begins_anew(world: &mut World) {
+fn i04_a_reload_during_a_reload_begins_again(world: &mut World) {
     let reloaded = Reloaded::new(world, &["--start", "10"]);
     reloaded.server.expect_children(10);
     under_load(&reloaded.server.address(), 4, || {

@@ -127,7 +127,7 @@ fn i02_a_second_sigquit_changes_nothing(world: &mut World) {
     }
 }
 
-/// Without `Stop::is_patient` in `Monitor::retire` the client is cut off after the timeout.
+/// Without `Stop::is_unbounded` in `Monitor::retire` the client is cut off after the timeout.
 fn a_stop_by_sigquit_has_no_bound(world: &mut World) {
     let server = world.spawn("serve", &["--shutdown-timeout", "200"]);
     let mut held = Held::new(&server.address());
@@ -195,7 +195,7 @@ fn i02_a_delay_before_a_stop_is_ended_by_a_second_signal(world: &mut World) {
 
 /// Clients are served, and a child that dies is replaced. Then the stop begins by itself.
 ///
-/// Without the delay (`Wish::Shutdown` in place of `Wish::Announce`) the clients are refused at once.
+/// Without the delay (`StopEffect::Shutdown` in place of `StopEffect::Announce`) the clients are refused at once.
 fn a_delay_before_a_stop_lets_all_go_on(world: &mut World) {
     let server = world.spawn("serve", &["--start", "4", "--pre-stop-delay", "1500"]);
     let address = server.address();

@@ -52,7 +52,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_stop_during_an_upgrade_wins,
     an_upgrade_during_an_upgrade_is_refused,
     the_tie_to_the_parent_survives,
-    i09_a_summons_that_is_for_nobody_changes_nothing,
+    i09_an_instruction_for_nobody_changes_nothing,
 ];
 
 /// How many upgrades and downgrades the first scenario makes beside four clients; `UPGRADES=10000` makes
@@ -287,7 +287,7 @@ fn the_tie_to_the_parent_survives(world: &mut World) {
 }
 
 /// A variable that is left from somewhere else, or that somebody has made up.
-fn i09_a_summons_that_is_for_nobody_changes_nothing(world: &mut World) {
+fn i09_an_instruction_for_nobody_changes_nothing(world: &mut World) {
     for text in ["forth 1 5 6", "trial 1 5 6 7", "nonsense", ""] {
         let launch = world.program("upgrading").env("PREFORK_UPGRADE", text);
         let server = launch.spawn();

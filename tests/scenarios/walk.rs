@@ -10,7 +10,7 @@
 //! Left out is what comes before `main` (the loader's calls). Where Rust's allocator gets no memory the
 //! process ends by SIGABRT, which is no typed error; the rest must hold then all the same. Calls that
 //! get no error are listed with the reason in `strace/calls.rs`. A socket file may be left by a parent
-//! that was killed, or that could not remove it: then a server that is started anew must take it over.
+//! that was killed, or that could not remove it: then a server that is started again must take it over.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;

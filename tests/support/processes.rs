@@ -1,6 +1,6 @@
 //! Processes as the kernel shows them under /proc.
 //!
-//! It never signals, reaps or changes anything, and never keeps an answer: each call looks anew. A
+//! It never signals, reaps or changes anything, and never keeps an answer: each call looks again. A
 //! list is not a snapshot, since processes come and go while it is read: compare through `until`.
 
 use std::fs;

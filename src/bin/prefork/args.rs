@@ -3,7 +3,7 @@
 
 use crate::{
     examples,
-    flags::{Check, Flags, Inetd, Run},
+    flags::{Check, GivenFlags, Inetd, Run},
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -19,11 +19,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 #[command(disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Run a program in each child; it accepts on the sockets that it is given
     #[command(before_help = examples::RUN_EXAMPLES, help_template = examples::TEMPLATE)]
     Run(RunArgs),
@@ -197,7 +197,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) common: Common,
     #[command(flatten)]
-    pub(crate) flags: Flags<Run>,
+    pub(crate) flags: GivenFlags<Run>,
 }
 
 #[derive(Args, Debug)]
@@ -205,7 +205,7 @@ pub(crate) struct InetdArgs {
     #[command(flatten)]
     pub(crate) common: Common,
     #[command(flatten)]
-    pub(crate) flags: Flags<Inetd>,
+    pub(crate) flags: GivenFlags<Inetd>,
 }
 
 #[derive(Args, Debug)]
@@ -215,7 +215,7 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) spare: Spare,
     #[command(flatten)]
-    pub(crate) flags: Flags<Check>,
+    pub(crate) flags: GivenFlags<Check>,
 }
 
 /// Reads a time as the settings do.

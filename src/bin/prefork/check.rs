@@ -1,14 +1,14 @@
 //! `prefork check`: prints each setting, the value in force where that is another, and where it comes
 //! from. Then it says what keeps a server with these settings from its start.
 
-use crate::{args::CheckArgs, exit::Failure, startable};
+use crate::{args::CheckArgs, exit::CliError, startable};
 use prefork_server::{
     Config,
-    settings::{Entry, Settings},
+    settings::{Setting, Settings},
 };
 use std::io::{self, Write};
 
-pub(crate) fn check(given: &CheckArgs) -> Result<(), Failure> {
+pub(crate) fn check(given: &CheckArgs) -> Result<(), CliError> {
     let spare = given.spare.as_flags();
     let settings = given.flags.settings(given.file.as_deref(), &spare)?;
     let rows: Vec<[String; 3]> = settings
@@ -24,7 +24,7 @@ pub(crate) fn check(given: &CheckArgs) -> Result<(), Failure> {
     startable::check(&settings)
 }
 
-fn row(settings: &Settings, entry: &Entry) -> [String; 3] {
+fn row(settings: &Settings, entry: &Setting) -> [String; 3] {
     let key = entry.key();
     let name = match key.section {
         Some(section) => format!("{section}.{}", key.name),

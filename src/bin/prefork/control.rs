@@ -2,7 +2,7 @@
 //! command to a running server over its control socket, and prints the answer when the command is
 //! done. Starts no server.
 
-use crate::{args::ControlArgs, exit::Failure, flags};
+use crate::{args::ControlArgs, exit::CliError, flags};
 use serde_json::Value;
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -11,20 +11,20 @@ use std::{
     time::Duration,
 };
 
-pub(crate) fn reload(to: &ControlArgs) -> Result<(), Failure> {
-    tell(to, "reload", |answer| {
+pub(crate) fn reload(to: &ControlArgs) -> Result<(), CliError> {
+    send(to, "reload", |answer| {
         let (replaced, took) = (number(answer, "replaced"), seconds(answer, "took"));
         vec![format!("reloaded: {replaced} children replaced in {took}")]
     })
 }
 
 /// A path is one of this directory, and not of the server's.
-pub(crate) fn upgrade(to: &ControlArgs, program: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn upgrade(to: &ControlArgs, program: Option<&Path>) -> Result<(), CliError> {
     let line = match program {
         Some(program) => format!("upgrade {}", full_path(program)?),
         None => "upgrade".to_owned(),
     };
-    tell(to, &line, |answer| {
+    send(to, &line, |answer| {
         let blind = answer.get("blind").and_then(Value::as_f64).unwrap_or(0.0);
         let took = seconds(answer, "took");
         vec![format!(
@@ -34,16 +34,16 @@ pub(crate) fn upgrade(to: &ControlArgs, program: Option<&Path>) -> Result<(), Fa
     })
 }
 
-fn full_path(path: &Path) -> Result<String, Failure> {
+fn full_path(path: &Path) -> Result<String, CliError> {
     let full = std::path::absolute(path);
-    let full = full.map_err(|error| Failure::usage(&format!("{}: {error}", path.display())))?;
+    let full = full.map_err(|error| CliError::usage(&format!("{}: {error}", path.display())))?;
     let text = full.into_os_string().into_string();
-    text.map_err(|_| Failure::usage("the path is not UTF-8"))
+    text.map_err(|_| CliError::usage("the path is not UTF-8"))
 }
 
-pub(crate) fn stop(to: &ControlArgs, how: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn stop(to: &ControlArgs, how: Option<&str>) -> Result<(), CliError> {
     let line = how.map_or("stop".to_owned(), |how| format!("stop {how}"));
-    tell(to, &line, |answer| {
+    send(to, &line, |answer| {
         let (deaths, took) = (number(answer, "deaths"), seconds(answer, "took"));
         let lost = number(answer, "lost_connections");
         vec![format!(
@@ -53,23 +53,23 @@ pub(crate) fn stop(to: &ControlArgs, how: Option<&str>) -> Result<(), Failure> {
     })
 }
 
-pub(crate) fn drain(to: &ControlArgs) -> Result<(), Failure> {
+pub(crate) fn drain(to: &ControlArgs) -> Result<(), CliError> {
     let line = "drained: /ready says 503, and the agent-check drain; who comes is served";
-    tell(to, "drain", |_| vec![line.to_owned()])
+    send(to, "drain", |_| vec![line.to_owned()])
 }
 
-pub(crate) fn ready(to: &ControlArgs) -> Result<(), Failure> {
-    tell(to, "ready", |_| vec!["ready: no longer drained".to_owned()])
+pub(crate) fn ready(to: &ControlArgs) -> Result<(), CliError> {
+    send(to, "ready", |_| vec!["ready: no longer drained".to_owned()])
 }
 
-pub(crate) fn retire(to: &ControlArgs, pid: u32) -> Result<(), Failure> {
-    tell(to, &format!("retire {pid}"), |answer| {
+pub(crate) fn retire(to: &ControlArgs, pid: u32) -> Result<(), CliError> {
+    send(to, &format!("retire {pid}"), |answer| {
         vec![retired(answer, pid)]
     })
 }
 
-pub(crate) fn stack(to: &ControlArgs, pid: u32) -> Result<(), Failure> {
-    tell(to, &format!("stack {pid}"), |answer| {
+pub(crate) fn stack(to: &ControlArgs, pid: u32) -> Result<(), CliError> {
+    send(to, &format!("stack {pid}"), |answer| {
         stack_lines(answer, pid)
     })
 }
@@ -92,13 +92,13 @@ fn stack_lines(answer: &Value, pid: u32) -> Vec<String> {
     told.chain(calls).collect()
 }
 
-pub(crate) fn set(to: &ControlArgs, name: &str, value: &str) -> Result<(), Failure> {
-    tell(to, &format!("set {name} {value}"), set_lines)
+pub(crate) fn set(to: &ControlArgs, name: &str, value: &str) -> Result<(), CliError> {
+    send(to, &format!("set {name} {value}"), set_lines)
 }
 
-pub(crate) fn get(to: &ControlArgs, name: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn get(to: &ControlArgs, name: Option<&str>) -> Result<(), CliError> {
     let line = name.map_or("get".to_owned(), |name| format!("get {name}"));
-    tell(to, &line, get_lines)
+    send(to, &line, get_lines)
 }
 
 fn set_lines(answer: &Value) -> Vec<String> {
@@ -133,23 +133,23 @@ fn get_lines(answer: &Value) -> Vec<String> {
 }
 
 /// Gives a command, waits for the answer, and prints it: as it is, or as these lines.
-fn tell(
+fn send(
     to: &ControlArgs,
     command: &str,
     lines: impl FnOnce(&Value) -> Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let path = path(to.control.as_ref(), to.config.as_deref())?;
     let missing = "no control socket: add --control PATH, or --config FILE with the key `control`";
-    let path = path.ok_or_else(|| Failure::usage(missing))?;
+    let path = path.ok_or_else(|| CliError::usage(missing))?;
     let answer = ask(&path, command, to.wait)?;
     let value: Value = serde_json::from_str(&answer)
-        .map_err(|error| Failure::no_answer(&format!("it is no JSON: {error}")))?;
+        .map_err(|error| CliError::no_answer(&format!("it is no JSON: {error}")))?;
     if to.json {
         writeln!(io::stdout(), "{}", answer.trim_end())?;
     }
     if !is_ok(&value) {
         let message = text(&value, "error");
-        return Err(Failure::answered(text(&value, "code"), message));
+        return Err(CliError::answered(text(&value, "code"), message));
     }
     if !to.json {
         for line in lines(&value) {
@@ -193,21 +193,22 @@ fn retired(answer: &Value, pid: u32) -> String {
 }
 
 /// The line that the server answers.
-fn ask(path: &Path, command: &str, wait: Option<Duration>) -> Result<String, Failure> {
+fn ask(path: &Path, command: &str, wait: Option<Duration>) -> Result<String, CliError> {
     if command.contains('\n') {
-        return Err(Failure::usage("a command is one line"));
+        return Err(CliError::usage("a command is one line"));
     }
-    let mut stream = UnixStream::connect(path).map_err(|error| Failure::no_server(path, &error))?;
+    let mut stream =
+        UnixStream::connect(path).map_err(|error| CliError::no_server(path, &error))?;
     let broken = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::no_answer_yet(),
-        _ => Failure::no_answer(&error.to_string()),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CliError::no_answer_yet(),
+        _ => CliError::no_answer(&error.to_string()),
     };
     stream.set_read_timeout(wait).map_err(broken)?;
     // A server that refuses a client answers without having read the command.
     let sent = stream.write_all(format!("{command}\n").as_bytes());
     let mut answer = String::new();
     match BufReader::new(stream).read_line(&mut answer) {
-        Ok(0) => Err(Failure::no_answer("it has closed the connection")),
+        Ok(0) => Err(CliError::no_answer("it has closed the connection")),
         Ok(_) => Ok(answer),
         Err(error) => Err(broken(sent.err().unwrap_or(error))),
     }
@@ -217,7 +218,7 @@ fn ask(path: &Path, command: &str, wait: Option<Duration>) -> Result<String, Fai
 pub(crate) fn path(
     flag: Option<&PathBuf>,
     config: Option<&Path>,
-) -> Result<Option<PathBuf>, Failure> {
+) -> Result<Option<PathBuf>, CliError> {
     match flag {
         Some(path) => Ok(Some(path.clone())),
         None => Ok(flags::without_flags(config)?.control()),

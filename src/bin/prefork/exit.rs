@@ -32,12 +32,12 @@ const CONFIG: u8 = 78;
 
 /// Why the command ends, and with which code.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CliError {
     code: u8,
     message: String,
 }
 
-impl Failure {
+impl CliError {
     fn new(code: u8, message: String) -> Self {
         Self { code, message }
     }
@@ -128,7 +128,7 @@ impl Failure {
 }
 
 /// What the parser of the command line has to say: an error, or the help that was asked for.
-impl From<clap::Error> for Failure {
+impl From<clap::Error> for CliError {
     fn from(error: clap::Error) -> Self {
         let code = if error.use_stderr() { USAGE } else { 0 };
         // OK to ignore: a reader like `head` may have gone.
@@ -137,7 +137,7 @@ impl From<clap::Error> for Failure {
     }
 }
 
-impl From<SettingsError> for Failure {
+impl From<SettingsError> for CliError {
     fn from(error: SettingsError) -> Self {
         let is_flag = |problem: &prefork_server::settings::Problem| {
             matches!(problem.source(), Source::Flag(_))
@@ -150,13 +150,13 @@ impl From<SettingsError> for Failure {
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
         Self::new(IO_ERROR, format!("cannot write: {error}"))
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CliError {
     fn from(error: Error) -> Self {
         let message = match advice(&error) {
             Some(advice) => format!("{error}; {advice}"),

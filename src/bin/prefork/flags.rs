@@ -1,11 +1,11 @@
 //! The flags of settings: one for each of the library's keys, so that a new attribute is a flag by
 //! itself. Collects texts; the library reads them.
 
-use crate::exit::Failure;
+use crate::exit::CliError;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Error};
 use prefork_server::{
     Shape,
-    settings::{Entry, Key, Settings, SettingsError},
+    settings::{Key, Setting, Settings, SettingsError},
 };
 use std::{ffi::OsStr, marker::PhantomData, path::Path};
 
@@ -28,7 +28,7 @@ const COMMON: [&str; 11] = [
 const CONFIG: &str = "PREFORK_CONFIG";
 
 /// A command that takes flags of settings.
-pub(crate) trait Takes: std::fmt::Debug {
+pub(crate) trait AcceptsFlags: std::fmt::Debug {
     /// Its name.
     const NAME: &'static str;
     /// Keys that mean nothing to it, but for the program, which is no flag.
@@ -44,7 +44,7 @@ pub(crate) struct Inetd;
 #[derive(Debug)]
 pub(crate) struct Check;
 
-impl Takes for Run {
+impl AcceptsFlags for Run {
     const NAME: &'static str = "run";
     const OTHER: &'static str = "inetd";
     const WITHOUT: &'static [&'static str] = &[
@@ -59,7 +59,7 @@ impl Takes for Run {
     ];
 }
 
-impl Takes for Inetd {
+impl AcceptsFlags for Inetd {
     const NAME: &'static str = "inetd";
     const OTHER: &'static str = "run";
     const WITHOUT: &'static [&'static str] =
@@ -67,7 +67,7 @@ impl Takes for Inetd {
 }
 
 /// It is for the files of both.
-impl Takes for Check {
+impl AcceptsFlags for Check {
     const NAME: &'static str = "check";
     const OTHER: &'static str = "";
     const WITHOUT: &'static [&'static str] = &[];
@@ -75,12 +75,12 @@ impl Takes for Check {
 
 /// The flags that were given, each with its texts.
 #[derive(Debug)]
-pub(crate) struct Flags<T> {
+pub(crate) struct GivenFlags<T> {
     given: Vec<(&'static str, Vec<String>)>,
     command: PhantomData<T>,
 }
 
-fn keys<T: Takes>() -> impl Iterator<Item = Key> {
+fn keys<T: AcceptsFlags>() -> impl Iterator<Item = Key> {
     let keys = Settings::keys().into_iter();
     keys.filter(|key| key.name != "program" && !T::WITHOUT.contains(&key.name))
 }
@@ -124,7 +124,7 @@ fn help(key: &Key) -> String {
     }
 }
 
-impl<T: Takes> Args for Flags<T> {
+impl<T: AcceptsFlags> Args for GivenFlags<T> {
     fn augment_args(command: Command) -> Command {
         let all = Arg::new("help-all")
             .long("help-all")
@@ -139,7 +139,7 @@ impl<T: Takes> Args for Flags<T> {
     }
 }
 
-impl<T: Takes> FromArgMatches for Flags<T> {
+impl<T: AcceptsFlags> FromArgMatches for GivenFlags<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let texts = |key: Key| {
             let texts = matches.get_many::<String>(key.name)?;
@@ -157,13 +157,13 @@ impl<T: Takes> FromArgMatches for Flags<T> {
     }
 }
 
-impl<T: Takes> Flags<T> {
+impl<T: AcceptsFlags> GivenFlags<T> {
     /// The settings: of the file, of the environment, and of these flags and `more`.
     pub(crate) fn settings(
         &self,
         file: Option<&Path>,
         more: &[(&'static str, Vec<String>)],
-    ) -> Result<Settings, Failure> {
+    ) -> Result<Settings, CliError> {
         let mut settings = without_flags(file)?;
         for (name, texts) in more.iter().chain(&self.given) {
             set(&mut settings, name, texts)?;
@@ -174,8 +174,8 @@ impl<T: Takes> Flags<T> {
 }
 
 /// What the command has no use for is refused: who writes `deny` relies on it.
-fn refuse_useless<T: Takes>(settings: &Settings) -> Result<(), Failure> {
-    let useless = |entry: &&Entry| T::WITHOUT.contains(&entry.key().name) && is_set(entry);
+fn refuse_useless<T: AcceptsFlags>(settings: &Settings) -> Result<(), CliError> {
+    let useless = |entry: &&Setting| T::WITHOUT.contains(&entry.key().name) && is_set(entry);
     let lines: Vec<String> = settings
         .entries()
         .filter(useless)
@@ -187,18 +187,18 @@ fn refuse_useless<T: Takes>(settings: &Settings) -> Result<(), Failure> {
         .collect();
     match lines.is_empty() {
         true => Ok(()),
-        false => Err(Failure::config(lines.join("\n"))),
+        false => Err(CliError::config(lines.join("\n"))),
     }
 }
 
 /// Whether its value is another than if it had not been set.
-fn is_set(entry: &Entry) -> bool {
+fn is_set(entry: &Setting) -> bool {
     let value = entry.value();
     value != "none" && value != entry.key().default()
 }
 
 /// The entry of a key, if it was given a value.
-pub(crate) fn given<'a>(settings: &'a Settings, name: &str) -> Option<&'a Entry> {
+pub(crate) fn given<'a>(settings: &'a Settings, name: &str) -> Option<&'a Setting> {
     settings.entry(name).filter(|entry| is_set(entry))
 }
 

@@ -1,7 +1,7 @@
 //! Help, completions and man pages: all made from one description of the command line. Parses
 //! nothing.
 
-use crate::{args::Cli, exit::Failure};
+use crate::{args::Cli, exit::CliError};
 use clap::{ArgMatches, Command, CommandFactory};
 use clap_complete::Shell;
 use std::{
@@ -43,20 +43,20 @@ fn one_with_all_flags(name: &str) -> Command {
     whole.find_subcommand(name).cloned().unwrap_or_default()
 }
 
-pub(crate) fn print_all(name: &str) -> Result<(), Failure> {
+pub(crate) fn print_all(name: &str) -> Result<(), CliError> {
     let help = one_with_all_flags(name).render_help();
     write!(io::stdout(), "{help}")?;
     Ok(())
 }
 
-pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
+pub(crate) fn completions(shell: Shell) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut with_all_flags(), "prefork", &mut script);
     io::stdout().write_all(&script)?;
     Ok(())
 }
 
-pub(crate) fn man(name: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn man(name: Option<&str>) -> Result<(), CliError> {
     let command = name.map_or_else(command, one_with_all_flags);
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page)?;

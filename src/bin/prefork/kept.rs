@@ -11,37 +11,69 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
-/// What differs from the defaults, and the program with its arguments, as bytes.
+/// What a parent has.
+pub(crate) struct InForce {
+    /// What is in force; while a reload goes on, what was before it.
+    pub(crate) job: Job,
+    /// What a reload has read, if the children that have it did not fail.
+    pub(crate) read: Option<Job>,
+}
+
 #[derive(Deserialize, Serialize)]
 struct Kept {
+    job: KeptJob,
+    read: Option<KeptJob>,
+}
+
+/// What differs from the defaults, and the program with its arguments, as bytes.
+#[derive(Deserialize, Serialize)]
+struct KeptJob {
     settings: BTreeMap<String, Vec<String>>,
     command: Vec<Vec<u8>>,
 }
 
-pub(crate) fn bytes(job: &Job) -> Vec<u8> {
-    let defaults = Settings::new();
-    let set = defaults.changes(&job.settings).map(|(_, set)| set);
-    let words = std::iter::once(&job.program).chain(&job.args);
-    let kept = Kept {
-        settings: set
-            .map(|it| (it.key().name.to_owned(), it.texts().to_vec()))
-            .collect(),
-        command: words.map(|word| word.as_bytes().to_vec()).collect(),
-    };
-    // OK: text and numbers are always JSON.
-    serde_json::to_vec(&kept).unwrap_or_default()
+impl InForce {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let kept = Kept {
+            job: KeptJob::of(&self.job),
+            read: self.read.as_ref().map(KeptJob::of),
+        };
+        // OK: text and numbers are always JSON.
+        serde_json::to_vec(&kept).unwrap_or_default()
+    }
+
+    pub(crate) fn of(bytes: &[u8]) -> io::Result<Self> {
+        let Kept { job, read } = serde_json::from_slice(bytes)?;
+        Ok(Self {
+            job: job.job()?,
+            read: read.map(KeptJob::job).transpose()?,
+        })
+    }
 }
 
-pub(crate) fn job(bytes: &[u8]) -> io::Result<Job> {
-    let kept: Kept = serde_json::from_slice(bytes)?;
-    let mut settings = Settings::new();
-    for (name, texts) in kept.settings {
-        settings.set_flag(&name, texts).map_err(io::Error::other)?;
+impl KeptJob {
+    fn of(job: &Job) -> Self {
+        let defaults = Settings::new();
+        let set = defaults.changes(&job.settings).map(|(_, set)| set);
+        let words = std::iter::once(&job.program).chain(&job.args);
+        Self {
+            settings: set
+                .map(|it| (it.key().name.to_owned(), it.texts().to_vec()))
+                .collect(),
+            command: words.map(|word| word.as_bytes().to_vec()).collect(),
+        }
     }
-    let mut words = kept.command.into_iter().map(OsString::from_vec);
-    let none = || io::Error::other("there is no program");
-    let program = words.next().ok_or_else(none)?;
-    Ok(Job::new(settings, program, words))
+
+    fn job(self) -> io::Result<Job> {
+        let mut settings = Settings::new();
+        for (name, texts) in self.settings {
+            settings.set_flag(&name, texts).map_err(io::Error::other)?;
+        }
+        let mut words = self.command.into_iter().map(OsString::from_vec);
+        let none = || io::Error::other("there is no program");
+        let program = words.next().ok_or_else(none)?;
+        Ok(Job::new(settings, program, words))
+    }
 }
 
 #[cfg(test)]
@@ -57,9 +89,16 @@ mod tests {
         settings.set_flag("nice", ["5"]).expect("a number");
         let args = [OsString::from("-e"), OsString::from_vec(b"\xff".to_vec())];
         let before = Job::new(settings, "perl", args);
-        let after = job(&bytes(&before)).expect("a job");
+        let kept = InForce {
+            job: before.clone(),
+            read: Some(Job::new(Settings::new(), "true", [] as [&str; 0])),
+        };
+        let after = InForce::of(&kept.bytes()).expect("what was kept");
+        assert_eq!(after.read.expect("a job").program, "true");
+        let after = after.job;
         assert_eq!(before.settings.changes(&after.settings).count(), 0);
         assert_eq!((before.program, before.args), (after.program, after.args));
-        assert!(job(b"").is_err() && job(b"{\"settings\":{},\"command\":[]}").is_err());
+        let none = br#"{"job":{"settings":{},"command":[]},"read":null}"#;
+        assert!(InForce::of(b"").is_err() && InForce::of(none).is_err());
     }
 }

@@ -11,7 +11,7 @@ mod flags;
 mod help;
 mod kept;
 mod misplaced;
-mod notes;
+mod progress;
 mod reload;
 mod serve;
 mod snapshot;
@@ -19,9 +19,9 @@ mod startable;
 mod status;
 mod top;
 
-use args::{Cli, Command};
+use args::{Cli, CliCommand};
 use clap::{ArgMatches, FromArgMatches};
-use exit::Failure;
+use exit::CliError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), Failure> {
+fn run() -> Result<(), CliError> {
     let words = help::as_flag(std::env::args_os().collect());
     let matches = help::command().try_get_matches_from(&words);
     let matches = matches.map_err(|error| misplaced::explained(error, &words))?;
@@ -41,27 +41,27 @@ fn run() -> Result<(), Failure> {
     perform(&matches)
 }
 
-fn perform(matches: &ArgMatches) -> Result<(), Failure> {
+fn perform(matches: &ArgMatches) -> Result<(), CliError> {
     match Cli::from_arg_matches(matches)?.command {
-        Command::Run(run) => serve::run(&run),
-        Command::Inetd(inetd) => serve::inetd(&inetd),
-        Command::Check(check) => check::check(&check),
-        Command::Status(of) => status::status(&of),
-        Command::Top(of) => top::top(&of),
-        Command::Reload(to) => control::reload(&to),
-        Command::Upgrade { program, control } => control::upgrade(&control, program.as_deref()),
-        Command::Stop { how, control } => control::stop(&control, how.as_deref()),
-        Command::Drain(to) => control::drain(&to),
-        Command::Ready(to) => control::ready(&to),
-        Command::Retire { pid, control } => control::retire(&control, pid),
-        Command::Stack { pid, control } => control::stack(&control, pid),
-        Command::Set {
+        CliCommand::Run(run) => serve::run(&run),
+        CliCommand::Inetd(inetd) => serve::inetd(&inetd),
+        CliCommand::Check(check) => check::check(&check),
+        CliCommand::Status(of) => status::status(&of),
+        CliCommand::Top(of) => top::top(&of),
+        CliCommand::Reload(to) => control::reload(&to),
+        CliCommand::Upgrade { program, control } => control::upgrade(&control, program.as_deref()),
+        CliCommand::Stop { how, control } => control::stop(&control, how.as_deref()),
+        CliCommand::Drain(to) => control::drain(&to),
+        CliCommand::Ready(to) => control::ready(&to),
+        CliCommand::Retire { pid, control } => control::retire(&control, pid),
+        CliCommand::Stack { pid, control } => control::stack(&control, pid),
+        CliCommand::Set {
             name,
             value,
             control,
         } => control::set(&control, &name, &value),
-        Command::Get { name, control } => control::get(&control, name.as_deref()),
-        Command::Completions { shell } => help::completions(shell),
-        Command::Man { command } => help::man(command.as_deref()),
+        CliCommand::Get { name, control } => control::get(&control, name.as_deref()),
+        CliCommand::Completions { shell } => help::completions(shell),
+        CliCommand::Man { command } => help::man(command.as_deref()),
     }
 }

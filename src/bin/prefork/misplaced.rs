@@ -1,18 +1,18 @@
 //! What a command line was meant to be whose words stand in the wrong place. Explains; repairs nothing.
 
 use crate::{
-    exit::Failure,
-    flags::{Inetd, Run, Takes},
+    exit::CliError,
+    flags::{AcceptsFlags, Inetd, Run},
 };
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use std::ffi::OsString;
 
 /// The failure that an error of the parser stands for.
-pub(crate) fn explained(error: Error, words: &[OsString]) -> Failure {
+pub(crate) fn explained(error: Error, words: &[OsString]) -> CliError {
     let words = words.iter().map(|word| word.to_string_lossy().into_owned());
     let words: Vec<String> = words.collect();
     match explanation(&error, &words) {
-        Some(message) => Failure::usage(&message),
+        Some(message) => CliError::usage(&message),
         None => error.into(),
     }
 }

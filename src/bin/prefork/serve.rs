@@ -3,10 +3,10 @@
 
 use crate::{
     args::{Common, InetdArgs, RunArgs},
-    exit::Failure,
-    flags::{Flags, Takes, given},
-    notes::Notes,
-    reload::{Reloads, reloading},
+    exit::CliError,
+    flags::{AcceptsFlags, GivenFlags, given},
+    progress::ProgressNotes,
+    reload::{Reloadable, reloading},
 };
 use prefork_server::{
     Builder, ChildServer, ExecServer, InetdServer, PreFork, PreForkHooks, StatusAddress, Systemd,
@@ -35,30 +35,30 @@ pub(crate) struct Job {
     pub(crate) args: Vec<OsString>,
 }
 
-pub(crate) fn run(given: &RunArgs) -> Result<(), Failure> {
+pub(crate) fn run(given: &RunArgs) -> Result<(), CliError> {
     serve::<ExecServer>(|| {
         let job = Job::read(&given.common, &given.flags)?;
         // Without a word its programs would not find the sockets.
         match job.settings.listen().is_empty() && servers::has_listen_fds() {
-            true => Err(Failure::config(SYSTEMD.to_owned())),
+            true => Err(CliError::config(SYSTEMD.to_owned())),
             false => Ok(job),
         }
     })
 }
 
-pub(crate) fn inetd(given: &InetdArgs) -> Result<(), Failure> {
+pub(crate) fn inetd(given: &InetdArgs) -> Result<(), CliError> {
     serve::<InetdServer>(|| {
         let job = Job::read(&given.common, &given.flags)?;
         match (job.settings.listen().is_empty(), servers::has_listen_fds()) {
             (false, _) => Ok(job),
-            (true, true) => Err(Failure::config(SYSTEMD.to_owned())),
-            (true, false) => Err(Failure::usage(NOWHERE)),
+            (true, true) => Err(CliError::config(SYSTEMD.to_owned())),
+            (true, false) => Err(CliError::usage(NOWHERE)),
         }
     })
 }
 
 /// Runs the server of what `read` finds, now and at each reload.
-fn serve<S: Reloads>(mut read: impl FnMut() -> Result<Job, Failure>) -> Result<(), Failure> {
+fn serve<S: Reloadable>(mut read: impl FnMut() -> Result<Job, CliError>) -> Result<(), CliError> {
     let job = read()?;
     let (config, confinement) = (job.settings.config(), job.settings.confinement());
     let sockets = Sockets::of(&job.settings);
@@ -70,7 +70,7 @@ fn serve<S: Reloads>(mut read: impl FnMut() -> Result<Job, Failure>) -> Result<(
         .config(config)
         .confinement(confinement)
         .observe(Systemd::from_env())
-        .observe(Notes);
+        .observe(ProgressNotes);
     let builder = sockets.add_to(builder);
     #[cfg(feature = "holder")]
     let builder = if holder { builder.holder() } else { builder };
@@ -130,7 +130,7 @@ impl Job {
         }
     }
 
-    fn read<T: Takes>(common: &Common, flags: &Flags<T>) -> Result<Self, Failure> {
+    fn read<T: AcceptsFlags>(common: &Common, flags: &GivenFlags<T>) -> Result<Self, CliError> {
         let settings = flags.settings(common.config.as_deref(), &common.spare.as_flags())?;
         let mut words = match common.program.is_empty() {
             true => settings.program().into_iter().map(OsString::from).collect(),
@@ -138,18 +138,18 @@ impl Job {
         }
         .into_iter();
         let program = words.next();
-        let missing = || Failure::usage("no program: write it after --, as in: -- cat");
+        let missing = || CliError::usage("no program: write it after --, as in: -- cat");
         let job = Self::new(settings, program.ok_or_else(missing)?, words);
         job.check_program().map(|()| job)
     }
 
     /// A program inside of a chroot is looked for by each child.
-    pub(crate) fn check_program(&self) -> Result<(), Failure> {
+    pub(crate) fn check_program(&self) -> Result<(), CliError> {
         let program = self.program_of_children();
         let server = self.settings.exec_server(&program, &[] as &[&str]);
         match server.program_file().is_some() || given(&self.settings, "chroot").is_some() {
             true => Ok(()),
-            false => Err(Failure::no_program(&program.to_string_lossy())),
+            false => Err(CliError::no_program(&program.to_string_lossy())),
         }
     }
 

@@ -10,21 +10,21 @@ const VERSION: u64 = 1;
 /// The state of a server at one moment. Times are seconds.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Snapshot {
+pub(crate) struct StatusDocument {
     pub(crate) version: u64,
-    pub(crate) server: Server,
-    pub(crate) children: Children,
-    pub(crate) rates: Rates,
-    pub(crate) history: History,
-    pub(crate) counters: Counters,
-    pub(crate) listeners: Vec<Listener>,
-    pub(crate) slots: Vec<Slot>,
-    pub(crate) deaths: Vec<Death>,
+    pub(crate) server: ServerSection,
+    pub(crate) children: ChildrenSection,
+    pub(crate) rates: RatesSection,
+    pub(crate) history: HistorySection,
+    pub(crate) counters: CountersSection,
+    pub(crate) listeners: Vec<ListenerEntry>,
+    pub(crate) slots: Vec<ChildEntry>,
+    pub(crate) deaths: Vec<DeathEntry>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Server {
+pub(crate) struct ServerSection {
     pub(crate) crate_version: String,
     pub(crate) pid: u32,
     pub(crate) stage: String,
@@ -39,7 +39,7 @@ pub(crate) struct Server {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Children {
+pub(crate) struct ChildrenSection {
     pub(crate) starting: u64,
     pub(crate) free: u64,
     pub(crate) busy: u64,
@@ -53,13 +53,13 @@ pub(crate) struct Children {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Rates {
+pub(crate) struct RatesSection {
     pub(crate) connections_per_second: BTreeMap<String, Option<f64>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct History {
+pub(crate) struct HistorySection {
     pub(crate) busy: Vec<Option<u64>>,
     pub(crate) connections_per_second: Vec<Option<f64>>,
     pub(crate) queue_seconds: Vec<Option<f64>>,
@@ -67,7 +67,7 @@ pub(crate) struct History {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Counters {
+pub(crate) struct CountersSection {
     pub(crate) connections: u64,
     pub(crate) forks: u64,
     pub(crate) fork_errors: u64,
@@ -82,7 +82,7 @@ pub(crate) struct Counters {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Listener {
+pub(crate) struct ListenerEntry {
     pub(crate) name: String,
     pub(crate) queued: Option<u64>,
 }
@@ -90,7 +90,7 @@ pub(crate) struct Listener {
 /// A child.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Slot {
+pub(crate) struct ChildEntry {
     pub(crate) slot: u64,
     pub(crate) id: String,
     pub(crate) pid: u32,
@@ -112,7 +112,7 @@ pub(crate) struct Slot {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Death {
+pub(crate) struct DeathEntry {
     pub(crate) id: String,
     pub(crate) pid: u32,
     pub(crate) cause: String,
@@ -127,14 +127,14 @@ pub(crate) struct Death {
     pub(crate) stack: Vec<String>,
 }
 
-impl Death {
+impl DeathEntry {
     /// How it ended, in words.
     pub(crate) fn how(&self) -> String {
         plain(self.status.as_deref().unwrap_or("status unknown"))
     }
 }
 
-impl Snapshot {
+impl StatusDocument {
     /// Reads the document.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let snapshot: Self =
@@ -148,7 +148,7 @@ impl Snapshot {
     }
 
     /// The last death in the slot of a child.
-    pub(crate) fn last_death_in(&self, slot: u64) -> Option<&Death> {
+    pub(crate) fn last_death_in(&self, slot: u64) -> Option<&DeathEntry> {
         let name = format!("#{slot}.");
         self.deaths.iter().find(|death| death.id.starts_with(&name))
     }
@@ -221,8 +221,8 @@ pub(crate) mod tests {
         ]
     }"#;
 
-    pub(crate) fn snapshot() -> Snapshot {
-        Snapshot::read(&TEXT.replace("\\#", "#")).expect("a status")
+    pub(crate) fn snapshot() -> StatusDocument {
+        StatusDocument::read(&TEXT.replace("\\#", "#")).expect("a status")
     }
 
     #[test]
@@ -237,8 +237,8 @@ pub(crate) mod tests {
         );
         assert_eq!(snapshot.deaths[1].how(), "status unknown");
         assert!(snapshot.last_death_in(0).is_none());
-        assert!(Snapshot::read("220 smtp").is_err());
-        let error = Snapshot::read("{\"version\":2}").expect_err("another version");
+        assert!(StatusDocument::read("220 smtp").is_err());
+        let error = StatusDocument::read("{\"version\":2}").expect_err("another version");
         assert!(error.contains("version 2"), "{error}");
     }
 

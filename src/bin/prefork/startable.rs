@@ -1,9 +1,9 @@
 //! Whether a server with these settings could start here: names, directories and addresses that are
 //! looked up without opening anything. Starts nothing.
 
-use crate::{exit::Failure, flags::given, serve::Job};
+use crate::{exit::CliError, flags::given, serve::Job};
 use nix::unistd::{Group, User};
-use prefork_server::settings::{Entry, Settings, Source};
+use prefork_server::settings::{Setting, Settings, Source};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -13,22 +13,22 @@ use std::{
 const FILES: [&str; 4] = ["control", "status", "agent_check", "access_log"];
 
 /// All that keeps it from starting; the program comes last.
-pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+pub(crate) fn check(settings: &Settings) -> Result<(), CliError> {
     let mut lines = names(settings);
     lines.extend(directories(settings));
     lines.extend(twice(settings));
     let program = program(settings);
     match (lines.is_empty(), program) {
         (true, program) => program,
-        (false, Ok(())) => Err(Failure::config(lines.join("\n"))),
+        (false, Ok(())) => Err(CliError::config(lines.join("\n"))),
         (false, Err(program)) => {
             lines.push(program.message().to_owned());
-            Err(Failure::config(lines.join("\n")))
+            Err(CliError::config(lines.join("\n")))
         }
     }
 }
 
-fn program(settings: &Settings) -> Result<(), Failure> {
+fn program(settings: &Settings) -> Result<(), CliError> {
     match settings.program().split_first() {
         None => Ok(()),
         Some((program, args)) => Job::new(settings.clone(), program, args).check_program(),
@@ -36,7 +36,7 @@ fn program(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// A line about a key. A flag and a variable have its name already.
-fn line(entry: &Entry, what: &str) -> String {
+fn line(entry: &Setting, what: &str) -> String {
     let source = entry.source();
     match source {
         Source::Flag(_) | Source::Environment(_) => format!("{source}: {what}"),
@@ -84,7 +84,7 @@ fn directories(settings: &Settings) -> Vec<String> {
 }
 
 /// The root and the current directory of children, as this process has them.
-fn children_directories(settings: &Settings) -> Vec<(&Entry, PathBuf)> {
+fn children_directories(settings: &Settings) -> Vec<(&Setting, PathBuf)> {
     let root = given(settings, "chroot").map(|entry| (entry, PathBuf::from(entry.value())));
     let directory = given(settings, "directory").map(|entry| {
         let path = entry.value();
@@ -105,7 +105,7 @@ fn parent(path: &str) -> Option<PathBuf> {
 }
 
 /// Where it would listen, without options.
-fn addresses(settings: &Settings) -> impl Iterator<Item = (&Entry, String)> {
+fn addresses(settings: &Settings) -> impl Iterator<Item = (&Setting, String)> {
     let listen = given(settings, "listen").into_iter();
     let all = listen.flat_map(|entry| entry.texts().iter().map(move |text| (entry, text)));
     all.map(|(entry, text)| (entry, without_options(text)))

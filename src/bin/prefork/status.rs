@@ -3,9 +3,9 @@
 
 use crate::{
     args::StatusArgs,
-    exit::Failure,
+    exit::CliError,
     fetch, flags,
-    snapshot::{Death, Listener, Snapshot, plain, time},
+    snapshot::{DeathEntry, ListenerEntry, StatusDocument, plain, time},
 };
 use prefork_server::StatusAddress;
 use std::{
@@ -14,11 +14,11 @@ use std::{
     path::Path,
 };
 
-pub(crate) fn status(of: &StatusArgs) -> Result<(), Failure> {
+pub(crate) fn status(of: &StatusArgs) -> Result<(), CliError> {
     let address = address(of.status.as_ref(), of.config.as_deref())?;
-    let failed = |reason: String| Failure::no_status(&address.to_string(), &reason);
+    let failed = |reason: String| CliError::no_status(&address.to_string(), &reason);
     let text = fetch::status(&address).map_err(|error| failed(error.to_string()))?;
-    let snapshot = Snapshot::read(&text).map_err(failed)?;
+    let snapshot = StatusDocument::read(&text).map_err(failed)?;
     if of.json {
         writeln!(io::stdout(), "{}", text.trim_end())?;
         return Ok(());
@@ -33,16 +33,16 @@ pub(crate) fn status(of: &StatusArgs) -> Result<(), Failure> {
 pub(crate) fn address(
     flag: Option<&StatusAddress>,
     config: Option<&Path>,
-) -> Result<StatusAddress, Failure> {
+) -> Result<StatusAddress, CliError> {
     if let Some(address) = flag {
         return Ok(address.clone());
     }
     let settings = flags::without_flags(config)?;
     let missing = "no status address: add --status ADDRESS, or --config FILE with the key `status`";
-    settings.status().ok_or_else(|| Failure::usage(missing))
+    settings.status().ok_or_else(|| CliError::usage(missing))
 }
 
-fn summary(snapshot: &Snapshot) -> Vec<String> {
+fn summary(snapshot: &StatusDocument) -> Vec<String> {
     let mut lines = vec![server(snapshot), children(snapshot), connections(snapshot)];
     lines.extend(snapshot.listeners.iter().map(listener));
     lines.extend(counted("refused", &snapshot.counters.refused_connections));
@@ -54,7 +54,7 @@ fn summary(snapshot: &Snapshot) -> Vec<String> {
 }
 
 /// The stage of a server, in words.
-pub(crate) fn stage(snapshot: &Snapshot) -> String {
+pub(crate) fn stage(snapshot: &StatusDocument) -> String {
     let server = &snapshot.server;
     let ready = match (server.ready, server.drained) {
         (true, _) => "ready",
@@ -71,7 +71,7 @@ pub(crate) fn stage(snapshot: &Snapshot) -> String {
     }
 }
 
-fn server(snapshot: &Snapshot) -> String {
+fn server(snapshot: &StatusDocument) -> String {
     let server = &snapshot.server;
     format!(
         "server      process {}, {}, up {}, epoch {}, version {}",
@@ -83,7 +83,7 @@ fn server(snapshot: &Snapshot) -> String {
     )
 }
 
-fn children(snapshot: &Snapshot) -> String {
+fn children(snapshot: &StatusDocument) -> String {
     let children = &snapshot.children;
     let also = [
         (children.starting, "starting"),
@@ -105,7 +105,7 @@ fn children(snapshot: &Snapshot) -> String {
     )
 }
 
-fn connections(snapshot: &Snapshot) -> String {
+fn connections(snapshot: &StatusDocument) -> String {
     let counters = &snapshot.counters;
     let saturated = match counters.saturations {
         0 => String::new(),
@@ -123,7 +123,7 @@ fn connections(snapshot: &Snapshot) -> String {
 }
 
 /// The rates over each span of time.
-pub(crate) fn rates(snapshot: &Snapshot) -> String {
+pub(crate) fn rates(snapshot: &StatusDocument) -> String {
     let spans = ["1s", "10s", "60s"].map(|span| {
         let rate = snapshot.rates.connections_per_second.get(span);
         match rate.copied().flatten() {
@@ -134,7 +134,7 @@ pub(crate) fn rates(snapshot: &Snapshot) -> String {
     spans.join(", ")
 }
 
-fn listener(listener: &Listener) -> String {
+fn listener(listener: &ListenerEntry) -> String {
     let name = plain(&listener.name);
     match listener.queued {
         Some(queued) => format!("listener    {name}, {queued} queued"),
@@ -152,7 +152,7 @@ fn counted(what: &str, counts: &BTreeMap<String, u64>) -> Option<String> {
 }
 
 /// The child that has had its connection for longest.
-fn longest(snapshot: &Snapshot) -> Option<String> {
+fn longest(snapshot: &StatusDocument) -> Option<String> {
     let busy = snapshot.slots.iter();
     let busy = busy.filter_map(|slot| Some((slot.busy_seconds?, slot)));
     let (seconds, slot) = busy.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
@@ -166,7 +166,7 @@ fn longest(snapshot: &Snapshot) -> Option<String> {
     ))
 }
 
-fn last_death(death: &Death, now: f64) -> String {
+fn last_death(death: &DeathEntry, now: f64) -> String {
     let ago = time((now - death.at).max(0.0));
     let stuck = match &death.stuck_in {
         Some(place) => format!(", stuck in {}", plain(place)),
@@ -209,6 +209,6 @@ mod tests {
 
     #[test]
     fn an_empty_status_is_no_reason_to_panic() {
-        assert_eq!(summary(&Snapshot::default()).len(), 3);
+        assert_eq!(summary(&StatusDocument::default()).len(), 3);
     }
 }

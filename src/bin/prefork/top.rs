@@ -7,7 +7,7 @@ mod table;
 mod terminal;
 mod view;
 
-use crate::{args::TopArgs, control, exit::Failure, fetch, snapshot::Snapshot, status};
+use crate::{args::TopArgs, control, exit::CliError, fetch, snapshot::StatusDocument, status};
 use prefork_server::StatusAddress;
 use ratatui::crossterm::event::{self, Event};
 use std::{
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 use terminal::Screen;
-use view::{Order, View};
+use view::{TopView, UserAction};
 
 /// How often the status is asked for.
 const EVERY: Duration = Duration::from_millis(500);
@@ -27,31 +27,31 @@ const KEYS: Duration = Duration::from_millis(100);
 
 /// What threads report.
 #[derive(Debug)]
-enum News {
-    Status(Box<Result<Snapshot, String>>),
+enum TopEvent {
+    Status(Box<Result<StatusDocument, String>>),
     /// A command is done.
     Told(String),
     /// Where a child is.
     Seen(u32, Vec<String>),
 }
 
-pub(crate) fn top(of: &TopArgs) -> Result<(), Failure> {
+pub(crate) fn top(of: &TopArgs) -> Result<(), CliError> {
     let address = status::address(of.status.as_ref(), of.config.as_deref())?;
     let control = control::path(of.control.as_ref(), of.config.as_deref())?;
     // A server that cannot be asked is told before the terminal changes.
     let first =
-        look(&address).map_err(|reason| Failure::no_status(&address.to_string(), &reason))?;
+        look(&address).map_err(|reason| CliError::no_status(&address.to_string(), &reason))?;
     if !io::stdout().is_terminal() {
         let message = "top needs a terminal; `prefork status` prints the same once";
-        return Err(Failure::usage(message));
+        return Err(CliError::usage(message));
     }
-    let mut view = View::new(first, control.is_some());
+    let mut view = TopView::new(first, control.is_some());
     let (news, inbox) = channel();
     // Before the first thread: it says which signals reach any.
     let mut screen = Screen::open()?;
     watch(address, news.clone());
-    run(&mut screen, &mut view, &inbox, &|order| {
-        obey(order, control.clone(), news.clone())
+    run(&mut screen, &mut view, &inbox, &|action| {
+        perform(action, control.clone(), news.clone())
     })?;
     Ok(())
 }
@@ -59,41 +59,44 @@ pub(crate) fn top(of: &TopArgs) -> Result<(), Failure> {
 /// Draws, and acts on keys and news, until the user or a signal ends it.
 fn run(
     screen: &mut Screen,
-    view: &mut View,
-    inbox: &Receiver<News>,
-    obey: &dyn Fn(Order),
+    view: &mut TopView,
+    inbox: &Receiver<TopEvent>,
+    perform: &dyn Fn(UserAction),
 ) -> io::Result<()> {
-    while !view.is_over() && !screen.is_told_to_end() {
+    while !view.is_over() && !screen.is_end_requested() {
         screen.draw(|frame| draw::draw(frame, view))?;
         if event::poll(KEYS)?
             && let Event::Key(key) = event::read()?
             && let Some(key) = keys::key(key)
-            && let Some(order) = view.press(key)
+            && let Some(action) = view.press(key)
         {
-            obey(order);
+            perform(action);
         }
         for news in inbox.try_iter() {
             match news {
-                News::Status(status) => view.update(*status),
-                News::Told(message) => view.say(message),
-                News::Seen(pid, lines) => view.show_stack(pid, lines),
+                TopEvent::Status(status) => view.update(*status),
+                TopEvent::Told(message) => view.say(message),
+                TopEvent::Seen(pid, lines) => view.show_stack(pid, lines),
             }
         }
     }
     Ok(())
 }
 
-fn look(address: &StatusAddress) -> Result<Snapshot, String> {
+fn look(address: &StatusAddress) -> Result<StatusDocument, String> {
     let text = fetch::status(address).map_err(|error| error.to_string())?;
-    Snapshot::read(&text)
+    StatusDocument::read(&text)
 }
 
 /// Asks for the status again and again. The thread ends with the process.
-fn watch(address: StatusAddress, news: Sender<News>) {
+fn watch(address: StatusAddress, news: Sender<TopEvent>) {
     thread::spawn(move || {
         loop {
             thread::sleep(EVERY);
-            if news.send(News::Status(Box::new(look(&address)))).is_err() {
+            if news
+                .send(TopEvent::Status(Box::new(look(&address))))
+                .is_err()
+            {
                 return;
             }
         }
@@ -101,14 +104,14 @@ fn watch(address: StatusAddress, news: Sender<News>) {
 }
 
 /// Gives a command to the server, and reports its answer when it is done.
-fn obey(order: Order, control: Option<PathBuf>, news: Sender<News>) {
+fn perform(action: UserAction, control: Option<PathBuf>, news: Sender<TopEvent>) {
     thread::spawn(move || {
         let Some(path) = control else { return };
-        let told = match order {
-            Order::Retire(pid) => News::Told(control::retire_at(&path, pid)),
-            Order::Look(pid) => match control::stack_at(&path, pid) {
-                Ok(lines) => News::Seen(pid, lines),
-                Err(reason) => News::Told(reason),
+        let told = match action {
+            UserAction::Retire(pid) => TopEvent::Told(control::retire_at(&path, pid)),
+            UserAction::Look(pid) => match control::stack_at(&path, pid) {
+                Ok(lines) => TopEvent::Seen(pid, lines),
+                Err(reason) => TopEvent::Told(reason),
             },
         };
         // OK to ignore: the user has left meanwhile.

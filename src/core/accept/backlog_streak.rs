@@ -71,7 +71,7 @@ impl BacklogStreak {
         self.slow = time.is_some_and(|time| time >= Self::A_WAIT);
     }
 
-    /// Begins anew, because the child has waited or was woken.
+    /// Starts again, because the child has waited or was woken.
     pub(super) fn forget(&mut self) {
         self.length = 0;
         self.ended = false;

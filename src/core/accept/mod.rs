@@ -213,7 +213,7 @@ impl LastConnection {
         self.0 >= Self::LONG
     }
 
-    fn tries_patience(self) -> bool {
+    fn may_be_slow(self) -> bool {
         self.0 >= Self::TRYING
     }
 }
@@ -370,7 +370,7 @@ impl AcceptMachine {
             } else {
                 wakeups
             },
-            look_first: self.last.tries_patience(),
+            look_first: self.last.may_be_slow(),
         }
     }
 

@@ -2,7 +2,7 @@
 //! their answer before they give up, with the rules of `shedding` and without.
 
 use super::{
-    queue_log::Look,
+    queue_log::QueueLook,
     shedding::{AgeLimits, Shedding},
     sweep::Sweep,
 };
@@ -34,7 +34,7 @@ struct Second {
     oldest: Duration,
 }
 
-struct Child {
+struct PoolChild {
     free_at: Time,
     shedding: Option<Shedding>,
 }
@@ -46,9 +46,9 @@ struct Reserved {
     sweep: Sweep,
 }
 
-struct World {
+struct OverloadWorld {
     random: Random,
-    children: Vec<Child>,
+    children: Vec<PoolChild>,
     reserved: Option<Reserved>,
     taken: u64,
     queue: VecDeque<Time>,
@@ -58,9 +58,9 @@ struct World {
     seconds: Vec<Second>,
 }
 
-impl World {
+impl OverloadWorld {
     fn new(limits: Option<AgeLimits>, loads: Vec<u64>) -> Self {
-        let child = |number| Child {
+        let child = |number| PoolChild {
             free_at: Time::at(WORK * number as u32 / CHILDREN as u32),
             shedding: limits.map(Shedding::new),
         };
@@ -125,7 +125,7 @@ impl World {
             let at = reserved.looks_at;
             self.arrive_until(at);
             let (taken, queued) = (self.taken, self.queue.len() as u32);
-            reserved.sweep.note(Look { at, taken, queued });
+            reserved.sweep.note(QueueLook { at, taken, queued });
             let mut busy = Duration::ZERO;
             while reserved.sweep.takes_next(self.taken, at) {
                 let arrived = self.queue.pop_front().expect("who is known to be there");
@@ -175,12 +175,12 @@ fn limits(max: u64, target: Option<u64>) -> Option<AgeLimits> {
 
 /// The last of ten seconds at a constant load, in tenths of the capacity.
 fn tenth_second(limits: Option<AgeLimits>, load: u64) -> Second {
-    World::new(limits, vec![load; 10]).run()[9]
+    OverloadWorld::new(limits, vec![load; 10]).run()[9]
 }
 
 /// The same with a reserved child.
 fn tenth_second_with_reserved(limits: AgeLimits, load: u64) -> Second {
-    let world = World::new(Some(limits), vec![load; 10]);
+    let world = OverloadWorld::new(Some(limits), vec![load; 10]);
     world.with_reserved(limits).run()[9]
 }
 
@@ -270,9 +270,9 @@ fn who_is_served_has_waited_for_twice_the_target_at_most() {
 fn below_the_capacity_nobody_is_refused() {
     for limits in [limits(100, Some(0)), limits(100, None), limits(400, None)] {
         for load in [1, 5, 9] {
-            let seconds = World::new(limits, vec![load; 10]).run();
+            let seconds = OverloadWorld::new(limits, vec![load; 10]).run();
             let reserved = limits.map(|limits| {
-                let world = World::new(Some(limits), vec![load; 10]);
+                let world = OverloadWorld::new(Some(limits), vec![load; 10]);
                 world.with_reserved(limits).run()
             });
             for seconds in [Some(seconds), reserved].into_iter().flatten() {
@@ -287,12 +287,12 @@ fn below_the_capacity_nobody_is_refused() {
 #[test]
 fn after_the_load_has_dropped_all_is_as_before_within_a_second() {
     let loads = [vec![100; 5], vec![5; 5]].concat();
-    let seconds = World::new(limits(100, None), loads.clone()).run();
+    let seconds = OverloadWorld::new(limits(100, None), loads.clone()).run();
     assert!(seconds[4].refused > CAPACITY, "{seconds:?}");
     for second in &seconds[6..] {
         assert_eq!((second.refused, second.late), (0, 0), "{seconds:?}");
         assert!(second.good * 100 >= CAPACITY * 45, "{seconds:?}");
     }
-    let in_order = World::new(None, loads).run();
+    let in_order = OverloadWorld::new(None, loads).run();
     assert_eq!(in_order[6].good, 0, "{in_order:?}");
 }

@@ -6,14 +6,14 @@ use std::{collections::VecDeque, time::Duration};
 
 /// A look at a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Look {
+pub(crate) struct QueueLook {
     pub(crate) at: Time,
     /// How many connections had been taken from the queue, before its length was read.
     pub(crate) taken: u64,
     pub(crate) queued: u32,
 }
 
-impl Look {
+impl QueueLook {
     /// How many had come by then, or more.
     fn come(self) -> u64 {
         self.taken.saturating_add(self.queued.into())
@@ -31,7 +31,7 @@ impl Look {
 /// two arrivals. Its child is about to count it.
 #[derive(Debug, Default)]
 pub(crate) struct QueueLog {
-    looks: VecDeque<Look>,
+    looks: VecDeque<QueueLook>,
 }
 
 impl QueueLog {
@@ -39,7 +39,7 @@ impl QueueLog {
     const MOST: usize = 256;
 
     /// Notes a look.
-    pub(crate) fn note(&mut self, look: Look) {
+    pub(crate) fn note(&mut self, look: QueueLook) {
         self.forget_served(look.taken);
         self.forget_uncounted(look);
         let is_news = self
@@ -67,7 +67,7 @@ impl QueueLog {
 
     /// Of those who were there at early looks, more are missing than have been counted: a child may
     /// have been killed before it counted. Those who are there still are as old as they were.
-    fn forget_uncounted(&mut self, now: Look) {
+    fn forget_uncounted(&mut self, now: QueueLook) {
         let mut since = None;
         while let Some(last) = self.looks.back()
             && last.come() > now.come()
@@ -76,7 +76,7 @@ impl QueueLog {
             self.looks.pop_back();
         }
         if let Some(at) = since {
-            self.looks.push_back(Look { at, ..now });
+            self.looks.push_back(QueueLook { at, ..now });
             self.forget_served(now.taken);
         }
     }
@@ -91,9 +91,9 @@ mod tests {
         Time::at(Duration::from_millis(milliseconds))
     }
 
-    fn look(at: u64, taken: u64, queued: u32) -> Look {
+    fn look(at: u64, taken: u64, queued: u32) -> QueueLook {
         let at = ms(at);
-        Look { at, taken, queued }
+        QueueLook { at, taken, queued }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The loop of the reserved child as a state machine: while all others are busy it takes what is too
 //! old from the queues. Decides; holds no socket and reads no clock.
 
-use super::{queue_log::Look, shedding::AgeLimits, sweep::Sweep};
+use super::{queue_log::QueueLook, shedding::AgeLimits, sweep::Sweep};
 use crate::core::time::Time;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(crate) enum ReserveSaw {
     AllBusy,
     OneFree,
     Woken,
-    Looked(Look),
+    Looked(QueueLook),
     Taken(u64),
     /// The age of the connections is not known, or they are not counted.
     Unknown,
@@ -64,7 +64,7 @@ pub(crate) enum ReserveSaw {
 
 /// What it is doing: the action that `step` returned last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Doing {
+enum ReserveActivity {
     CheckingIn,
     Sleeping {
         since: Time,
@@ -81,7 +81,7 @@ enum Doing {
 /// The loop of the reserved child.
 #[derive(Debug)]
 pub(crate) struct ReserveMachine {
-    doing: Doing,
+    doing: ReserveActivity,
     limits: Option<AgeLimits>,
     /// What it knows of each queue.
     sweeps: Vec<Sweep>,
@@ -93,7 +93,7 @@ impl ReserveMachine {
     pub(crate) fn new(limits: Option<AgeLimits>, listeners: usize) -> Self {
         let sweeps = limits.map(|limits| (0..listeners).map(move |_| Sweep::new(limits)));
         Self {
-            doing: Doing::CheckingIn,
+            doing: ReserveActivity::CheckingIn,
             limits,
             sweeps: sweeps.into_iter().flatten().collect(),
             at_once: AT_ONCE,
@@ -104,36 +104,45 @@ impl ReserveMachine {
     pub(crate) fn step(&mut self, seen: ReserveSaw, now: Time) -> ReserveAction {
         use ReserveSaw as Saw;
         match (self.doing, seen) {
-            (Doing::Leaving, _) | (Doing::CheckingIn, Saw::ToldToStop) => self.leave(),
-            (Doing::CheckingIn, Saw::AllBusy) => self.look(0),
-            (Doing::CheckingIn, Saw::OneFree) => self.sleep(now),
-            (Doing::Sleeping { since }, Saw::Woken) => self.slept(now.since(since)),
-            (Doing::Looking(listener), Saw::Looked(look)) => self.looked(listener, look),
-            (Doing::Counting(listener, left), Saw::Taken(taken)) => {
+            (ReserveActivity::Leaving, _) | (ReserveActivity::CheckingIn, Saw::ToldToStop) => {
+                self.leave()
+            }
+            (ReserveActivity::CheckingIn, Saw::AllBusy) => self.look(0),
+            (ReserveActivity::CheckingIn, Saw::OneFree) => self.sleep(now),
+            (ReserveActivity::Sleeping { since }, Saw::Woken) => self.slept(now.since(since)),
+            (ReserveActivity::Looking(listener), Saw::Looked(look)) => self.looked(listener, look),
+            (ReserveActivity::Counting(listener, left), Saw::Taken(taken)) => {
                 self.counted(listener, left, taken, now)
             }
-            (Doing::Accepting(listener, left), Saw::Found { queued }) => {
+            (ReserveActivity::Accepting(listener, left), Saw::Found { queued }) => {
                 self.found(listener, left, queued, now)
             }
-            (Doing::TurningAway(listener, left), Saw::Done) => self.count(listener, left - 1),
-            (Doing::Looking(listener) | Doing::Counting(listener, _), Saw::Unknown)
-            | (Doing::Accepting(listener, _), Saw::NothingQueued) => self.look(listener + 1),
+            (ReserveActivity::TurningAway(listener, left), Saw::Done) => {
+                self.count(listener, left - 1)
+            }
+            (
+                ReserveActivity::Looking(listener) | ReserveActivity::Counting(listener, _),
+                Saw::Unknown,
+            )
+            | (ReserveActivity::Accepting(listener, _), Saw::NothingQueued) => {
+                self.look(listener + 1)
+            }
             _ => self.check_in(),
         }
     }
 
     fn leave(&mut self) -> ReserveAction {
-        self.doing = Doing::Leaving;
+        self.doing = ReserveActivity::Leaving;
         ReserveAction::Leave
     }
 
     fn check_in(&mut self) -> ReserveAction {
-        self.doing = Doing::CheckingIn;
+        self.doing = ReserveActivity::CheckingIn;
         ReserveAction::CheckIn
     }
 
     fn sleep(&mut self, now: Time) -> ReserveAction {
-        self.doing = Doing::Sleeping { since: now };
+        self.doing = ReserveActivity::Sleeping { since: now };
         ReserveAction::Sleep
     }
 
@@ -149,16 +158,16 @@ impl ReserveMachine {
     /// The queue of this listener is next; after the last one comes a pause.
     fn look(&mut self, listener: usize) -> ReserveAction {
         if listener < self.sweeps.len() {
-            self.doing = Doing::Looking(listener);
+            self.doing = ReserveActivity::Looking(listener);
             ReserveAction::Look { listener }
         } else {
-            self.doing = Doing::Pausing;
+            self.doing = ReserveActivity::Pausing;
             let every = self.limits.map(AgeLimits::look_every);
             ReserveAction::Pause(every.unwrap_or(Duration::MAX))
         }
     }
 
-    fn looked(&mut self, listener: usize, look: Look) -> ReserveAction {
+    fn looked(&mut self, listener: usize, look: QueueLook) -> ReserveAction {
         self.sweeps[listener].note(look);
         self.count(listener, self.at_once)
     }
@@ -167,7 +176,7 @@ impl ReserveMachine {
         if left == 0 {
             return self.look(listener + 1);
         }
-        self.doing = Doing::Counting(listener, left);
+        self.doing = ReserveActivity::Counting(listener, left);
         ReserveAction::Count { listener }
     }
 
@@ -175,7 +184,7 @@ impl ReserveMachine {
         if !self.sweeps[listener].takes_next(taken, now) {
             return self.look(listener + 1);
         }
-        self.doing = Doing::Accepting(listener, left);
+        self.doing = ReserveActivity::Accepting(listener, left);
         ReserveAction::Accept { listener }
     }
 
@@ -186,7 +195,7 @@ impl ReserveMachine {
         queued: Duration,
         now: Time,
     ) -> ReserveAction {
-        self.doing = Doing::TurningAway(listener, left);
+        self.doing = ReserveActivity::TurningAway(listener, left);
         let is_old = !self.sweeps[listener].is_young(queued, now);
         ReserveAction::TurnAway { is_old }
     }

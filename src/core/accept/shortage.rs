@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// A pause before the next attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Pause {
+pub(crate) struct RetryPause {
     pub(crate) duration: Duration,
     /// Whether it is the first pause of its episode: only this one is logged.
     pub(crate) is_first: bool,
@@ -32,17 +32,17 @@ impl Shortage {
     }
 
     /// The process or the system has run out of descriptors or memory.
-    pub(crate) fn exhausted(&mut self) -> Pause {
+    pub(crate) fn exhausted(&mut self) -> RetryPause {
         let duration = self.pause.map_or(Self::SHORTEST, |pause| {
             pause.saturating_mul(2).min(Self::LONGEST)
         });
         let is_first = self.pause.replace(duration).is_none();
-        Pause { duration, is_first }
+        RetryPause { duration, is_first }
     }
 
     /// A connection was forbidden. A few of them cause no pause, because other clients may be
     /// allowed.
-    pub(crate) fn forbidden(&mut self) -> Option<Pause> {
+    pub(crate) fn forbidden(&mut self) -> Option<RetryPause> {
         self.forbidden = self.forbidden.saturating_add(1);
         (self.forbidden >= Self::ALL).then(|| self.exhausted())
     }

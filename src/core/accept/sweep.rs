@@ -2,7 +2,7 @@
 //! at the queue and from the age of what was taken; accepts and closes nothing.
 
 use super::{
-    queue_log::{Look, QueueLog},
+    queue_log::{QueueLog, QueueLook},
     shedding::{AgeLimits, Shedding},
 };
 use crate::core::time::Time;
@@ -30,7 +30,7 @@ impl Sweep {
     }
 
     /// Notes a look at the queue.
-    pub(crate) fn note(&mut self, look: Look) {
+    pub(crate) fn note(&mut self, look: QueueLook) {
         self.log.note(look);
     }
 
@@ -61,9 +61,9 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    fn look(at: u64, taken: u64, queued: u32) -> Look {
+    fn look(at: u64, taken: u64, queued: u32) -> QueueLook {
         let at = Time::at(ms(at));
-        Look { at, taken, queued }
+        QueueLook { at, taken, queued }
     }
 
     #[test]

@@ -80,7 +80,7 @@ mod tests {
                 assert!(!mode.is_in_accept());
             }
             mode.woken(SHORT, SHORT);
-            assert_eq!(mode, WaitMode::Counting(0), "a long one: counted anew");
+            assert_eq!(mode, WaitMode::Counting(0), "a long one: counted from zero");
             for _ in 1..WaitMode::OFTEN {
                 mode.woken(Duration::ZERO, SHORT);
                 assert!(!mode.is_in_accept());
@@ -94,7 +94,7 @@ mod tests {
 
     /// The wait that follows a long queue is made in accept(2) whatever the mode.
     #[test]
-    fn a_wait_in_vain_starts_the_count_anew() {
+    fn a_wait_without_a_connection_starts_the_count_again() {
         let mut mode = WaitMode::Counting(WaitMode::OFTEN - 1);
         mode.ended_empty();
         assert_eq!(mode, WaitMode::Counting(0));

@@ -92,7 +92,7 @@ pub(crate) const PID_AT: usize = ROW_AT - 1;
 
 /// Where the slots of a board are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Layout {
+pub(crate) struct BoardLayout {
     slot_size: usize,
     slots: usize,
 }
@@ -112,7 +112,7 @@ pub(crate) enum Unreadable {
     Size,
 }
 
-impl Layout {
+impl BoardLayout {
     /// The layout for that many children. `None` if there is no memory of that size.
     pub(crate) fn new(page_size: usize, children: usize) -> Option<Self> {
         let needed = SLOT_WORDS * size_of::<u64>();
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn each_slot_is_a_page_or_several() {
         for (page, size) in [(4096, 4096), (16384, 16384), (65536, 65536), (1024, 4096)] {
-            let layout = Layout::new(page, 3).unwrap();
+            let layout = BoardLayout::new(page, 3).unwrap();
             assert_eq!(layout.slot_size(), size);
             assert_eq!(layout.length(), 4 * size);
             let offsets = [0, 1, 2, 3, usize::MAX].map(|slot| layout.offset(slot));
@@ -201,20 +201,20 @@ mod tests {
     #[test]
     fn a_board_larger_than_memory_is_refused() {
         for children in [usize::MAX, usize::MAX / 4096, isize::MAX as usize / 4096] {
-            assert_eq!(Layout::new(4096, children), None, "{children}");
+            assert_eq!(BoardLayout::new(4096, children), None, "{children}");
         }
     }
 
     #[test]
     fn a_header_is_read_back_and_a_strange_one_refused() {
-        let layout = Layout::new(4096, 50).unwrap();
+        let layout = BoardLayout::new(4096, 50).unwrap();
         let length = layout.length();
         let header = layout.header(7);
-        assert_eq!(Layout::parse(&header, length), Ok(layout));
+        assert_eq!(BoardLayout::parse(&header, length), Ok(layout));
         let with = |at: usize, word| {
             let mut header = header;
             header[at] = word;
-            Layout::parse(&header, length)
+            BoardLayout::parse(&header, length)
         };
         assert_eq!(with(MAGIC_AT, 0), Err(Unreadable::Magic));
         assert_eq!(with(VERSION_AT, 9), Err(Unreadable::Version(9)));
@@ -224,7 +224,10 @@ mod tests {
         for slots in [0, 49, 51, u64::MAX] {
             assert_eq!(with(SLOTS_AT, slots), Err(Unreadable::Size));
         }
-        assert_eq!(Layout::parse(&header, length - 1), Err(Unreadable::Size));
+        assert_eq!(
+            BoardLayout::parse(&header, length - 1),
+            Err(Unreadable::Size)
+        );
     }
 
     /// No two fields share a word, and all are within the slot.
@@ -266,10 +269,10 @@ mod tests {
             slots in prop_oneof![0..70_u64, any::<u64>()],
             length in prop_oneof![Just(4096 * 8_usize), any::<usize>()],
         ) {
-            let mut header = Layout::new(4096, 1).unwrap().header(0);
+            let mut header = BoardLayout::new(4096, 1).unwrap().header(0);
             header[SLOT_SIZE_AT] = slot_size;
             header[SLOTS_AT] = slots;
-            if let Ok(layout) = Layout::parse(&header, length) {
+            if let Ok(layout) = BoardLayout::parse(&header, length) {
                 let last = layout.slots().checked_sub(1).and_then(|last| layout.offset(last));
                 prop_assert!(last.unwrap_or(0) + layout.slot_size() <= length);
             }

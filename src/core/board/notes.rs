@@ -2,7 +2,7 @@
 //! anything: each value is brought into its range here.
 
 use super::{LINE, PEER_WORDS, TEXT_BYTES, TEXT_WORDS, peer};
-use crate::core::{board::layout, clocks::InHand, time::Time, wire::Entry};
+use crate::core::{board::layout, time::Time, time_limits::InHand, wire::BoardEntry};
 use std::{fmt, net::SocketAddr, time::Duration};
 
 /// No child was queued for longer, or has more time for a connection, than this.
@@ -10,10 +10,10 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The first line of a slot.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Notes {
+pub(crate) struct SlotNotes {
     /// The serial, and whether the child is busy. The notes are those of a child only if
-    /// [`Entry::is_of`] says so.
-    pub(crate) entry: Entry,
+    /// [`BoardEntry::is_of`] says so.
+    pub(crate) entry: BoardEntry,
     /// How many connections the child has taken.
     pub(crate) requests: u64,
     /// Since when it has the connection in hand; `None` if it has none.
@@ -26,8 +26,8 @@ pub(crate) struct Notes {
     pub(crate) due: bool,
 }
 
-impl Notes {
-    /// What the clocks need to know of the connection in hand.
+impl SlotNotes {
+    /// What the time limits need to know of the connection in hand.
     pub(crate) fn in_hand(&self) -> InHand {
         InHand {
             since: self.since,
@@ -38,7 +38,7 @@ impl Notes {
     /// Reads the words of a slot's first line.
     pub(crate) fn new(words: &[u64; LINE], now: Time) -> Self {
         Self {
-            entry: Entry::from_bits(words[layout::ENTRY_AT]),
+            entry: BoardEntry::from_bits(words[layout::ENTRY_AT]),
             requests: words[layout::REQUESTS_AT],
             since: time(words[layout::SINCE_AT]).map(|since| since.min(now)),
             extended_until: time(words[layout::EXTENDED_AT]).map(|until| until.min(now + LONGEST)),
@@ -67,7 +67,7 @@ fn duration(word: u64) -> Option<Duration> {
     word.checked_sub(1).map(Duration::from_nanos)
 }
 
-/// Whom a child serves, and what its handler says about it.
+/// The client that a child serves, and what its handler says about it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Description {
     /// The internet address of the client.
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_new_slot_says_nothing() {
-        assert_eq!(Notes::new(&[0; LINE], at(5)), Notes::default());
+        assert_eq!(SlotNotes::new(&[0; LINE], at(5)), SlotNotes::default());
         let nothing = Description::new([0; PEER_WORDS], 0, &[0; TEXT_WORDS]);
         assert_eq!(nothing, Description::default());
     }
@@ -146,13 +146,13 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let mut words = [0; LINE];
-        words[layout::ENTRY_AT] = Entry::of(7).after(true).bits();
+        words[layout::ENTRY_AT] = BoardEntry::of(7).after(true).bits();
         words[layout::REQUESTS_AT] = 12;
         words[layout::SINCE_AT] = time_bits(Some(at(3)));
         words[layout::EXTENDED_AT] = time_bits(Some(at(9)));
         words[layout::QUEUED_AT] = duration_bits(Some(Duration::ZERO));
         words[layout::DUE_AT] = 1;
-        let notes = Notes::new(&words, at(5));
+        let notes = SlotNotes::new(&words, at(5));
         assert!(notes.entry.is_of(7) && notes.entry.is_busy());
         assert_eq!(notes.requests, 12);
         assert_eq!(notes.since, Some(at(3)));
@@ -164,7 +164,7 @@ mod tests {
     /// A connection does not begin in the future, and no child is spared without limit.
     #[test]
     fn values_out_of_range_are_brought_into_it() {
-        let notes = Notes::new(&[u64::MAX; LINE], at(5));
+        let notes = SlotNotes::new(&[u64::MAX; LINE], at(5));
         assert_eq!(notes.since, Some(at(5)));
         assert_eq!(notes.extended_until, Some(at(5) + LONGEST));
         assert_eq!(notes.queued, Some(LONGEST));
@@ -207,7 +207,7 @@ mod tests {
         #[test]
         fn any_words_make_notes_in_range(words: [u64; LINE], now: u64) {
             let now = Time::at_nanoseconds(now);
-            let notes = Notes::new(&words, now);
+            let notes = SlotNotes::new(&words, now);
             prop_assert!(notes.since.is_none_or(|since| since <= now));
             prop_assert!(notes.extended_until.is_none_or(|until| until <= now + LONGEST));
             prop_assert!(notes.queued.is_none_or(|queued| queued <= LONGEST));

@@ -1,7 +1,7 @@
 //! The times of a child: how long it may be silent, when SIGINT and SIGKILL are due, when it is given
 //! up. Reads no clock.
 
-use super::{AFTER_KILL, Child, Flags, Reason, Retirement};
+use super::{AFTER_KILL, Child, ChildFlags, Reason, Retirement};
 use crate::core::time::Time;
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ impl Child {
     /// hand. Only `timeout` limits such a child, as any busy child.
     pub(crate) fn kill_at(&self, timeout: Duration, gaps: Duration) -> Option<Time> {
         let told = self.retirement?;
-        if self.flags.contains(Flags::KILL_SENT) {
+        if self.flags.contains(ChildFlags::KILL_SENT) {
             None
         } else if told.reason.is_gentle() && self.is_serving() {
-            let patience = self.patience(timeout) + gaps.saturating_sub(self.gaps_at_ack);
+            let silence_limit = self.silence_limit(timeout) + gaps.saturating_sub(self.gaps_at_ack);
             // It may have been silent for long when it was told.
             let at_least = told.at + told.kill_after?;
-            (!timeout.is_zero()).then(|| (self.last_ack + patience).max(at_least))
+            (!timeout.is_zero()).then(|| (self.last_ack + silence_limit).max(at_least))
         } else {
             self.time_to_leave(&told).map(|time| told.at + time)
         }
@@ -26,8 +26,8 @@ impl Child {
 
     /// How long it may be silent. An ACK may stand in output that was not read, but not for longer than
     /// once more the timeout: each turn reads what stood in the pipe when it began.
-    pub(crate) fn patience(&self, timeout: Duration) -> Duration {
-        match self.flags.contains(Flags::UNREAD) {
+    pub(crate) fn silence_limit(&self, timeout: Duration) -> Duration {
+        match self.flags.contains(ChildFlags::UNREAD) {
             true => timeout.saturating_mul(2),
             false => timeout,
         }
@@ -43,7 +43,7 @@ impl Child {
 
     /// When a shutdown gives up waiting for it.
     pub(crate) fn give_up_at(&self) -> Option<Time> {
-        let living = !self.flags.contains(Flags::REAPED);
+        let living = !self.flags.contains(ChildFlags::REAPED);
         self.killed_at.filter(|_| living).map(|at| at + AFTER_KILL)
     }
 
@@ -51,7 +51,7 @@ impl Child {
     ///
     /// A child that exits closes its outputs shortly before it can be reaped, so the parent waits a
     /// little first.
-    pub(crate) fn tell_at(&self) -> Option<Time> {
+    pub(crate) fn stop_signal_at(&self) -> Option<Time> {
         const EXITING: Duration = Duration::from_millis(100);
         let told = self
             .retirement

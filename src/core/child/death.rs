@@ -259,6 +259,6 @@ impl fmt::Display for Details<'_> {
         if let Some(usage) = &death.usage {
             write!(f, ", {usage}")?;
         }
-        write!(f, ", last words {:?}", death.last_lines.text())
+        write!(f, ", last lines {:?}", death.last_lines.text())
     }
 }

@@ -5,7 +5,7 @@ use bitflags::bitflags;
 bitflags! {
     /// What has happened to a child so far.
     #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-    pub(crate) struct Flags: u32 {
+    pub(crate) struct ChildFlags: u32 {
         /// Its stdout has not ended.
         const STDOUT_OPEN = 1;
         /// Its stderr has not ended.

@@ -69,7 +69,7 @@ impl Retirement {
     /// Whether this retirement stays in force when `later` follows.
     ///
     /// A child that is told to stop twice must not get more time. A shutdown replaces a reason that
-    /// has no time limit of its own, and so does a connection that takes too long.
+    /// has no time limit of its own, as does a connection that takes too long.
     pub(crate) fn overrides(&self, later: &Self) -> bool {
         let bounds = matches!(later.reason, Reason::Shutdown | Reason::Overtime);
         let bounded = !self.reason.is_gentle() || !bounds;

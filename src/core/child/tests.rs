@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::core::{
-    clocks::Work,
     testing::{at, ended_by_signal, exit_code, ms},
+    time_limits::Work,
 };
 
 fn child() -> Child {
@@ -15,7 +15,10 @@ fn a_new_child_is_starting_with_both_outputs_open() {
     let child = child();
     assert_eq!(child.state(), State::Starting);
     assert_eq!((child.last_ack(), child.start_time()), (at(5000), at(5000)));
-    assert_eq!(child.flags, Flags::STDOUT_OPEN | Flags::STDERR_OPEN);
+    assert_eq!(
+        child.flags,
+        ChildFlags::STDOUT_OPEN | ChildFlags::STDERR_OPEN
+    );
     assert_eq!((child.reason(), child.last_stderr()), (None, &b""[..]));
     assert_eq!(child.id().to_string(), "#3.7");
 }
@@ -39,7 +42,7 @@ fn of_the_last_stderr_line_the_beginning_is_kept() {
 fn the_cause_of_an_unasked_death() {
     let (ok, failed, killed) = (exit_code(0), exit_code(3), ended_by_signal(9));
     let mut served = child();
-    served.flags |= Flags::WAS_BUSY;
+    served.flags |= ChildFlags::WAS_BUSY;
     for (child, now, status, cause) in [
         (&child(), 5999, ok, Cause::FailedStart),
         (&child(), 5999, failed, Cause::FailedStart),
@@ -81,8 +84,8 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
             kill_in_start_after: Some(ms(10)),
             forks: 0,
         });
-        child.flags.set(Flags::INT_SENT, told);
-        child.flags.set(Flags::ASKED, reason.is_none());
+        child.flags.set(ChildFlags::INT_SENT, told);
+        child.flags.set(ChildFlags::ASKED, reason.is_none());
         assert_eq!(
             child.cause(exit_code(0), at(9000)),
             cause,
@@ -90,7 +93,7 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
         );
     }
     let mut killed = child();
-    killed.flags |= Flags::KILL_SENT | Flags::ASKED;
+    killed.flags |= ChildFlags::KILL_SENT | ChildFlags::ASKED;
     assert_eq!(killed.cause(ended_by_signal(9), at(5001)), Cause::Asked);
 }
 
@@ -144,7 +147,7 @@ fn an_end_for_lack_of_memory_is_told_from_other_kills() {
     assert_eq!(child().cause(end, at(5001)), Cause::OutOfMemory);
     assert_eq!(child().cause(end, at(9000)), Cause::OutOfMemory);
     let mut asked = child();
-    asked.flags |= Flags::ASKED;
+    asked.flags |= ChildFlags::ASKED;
     assert_eq!(asked.cause(end, at(9000)), Cause::Asked);
 }
 
@@ -158,7 +161,7 @@ fn the_work_of_a_child_is_known_by_its_notes_or_by_its_words() {
     };
     let mut child = child();
     assert_eq!(child.work(), Some(Work::Start { since: at(5000) }));
-    child.flags |= Flags::WAITED;
+    child.flags |= ChildFlags::WAITED;
     assert_eq!(child.work(), None, "it waits");
     child.state = State::Busy;
     child.note_busy(at(6000));
@@ -195,7 +198,7 @@ fn a_child_that_will_be_killed_anyway_does_no_bounded_work() {
     ] {
         let mut child = child();
         child.note_busy(at(6000));
-        child.flags |= Flags::WAS_BUSY | Flags::BUSY_WHEN_TOLD;
+        child.flags |= ChildFlags::WAS_BUSY | ChildFlags::BUSY_WHEN_TOLD;
         child.state = State::Retiring;
         child.retirement = Some(Retirement {
             reason,
@@ -205,7 +208,7 @@ fn a_child_that_will_be_killed_anyway_does_no_bounded_work() {
             forks: 0,
         });
         assert_eq!(child.work().is_some(), bounded, "{reason:?}");
-        child.flags |= Flags::KILL_SENT;
+        child.flags |= ChildFlags::KILL_SENT;
         assert_eq!(child.work(), None);
     }
 }
@@ -241,7 +244,7 @@ fn a_death_has_the_life_of_its_child() {
     assert_eq!(
         death.details().to_string(),
         "after 4.000 s and 7 connections, the last in hand for 1.000 s, 0.020 s of CPU, 3.0 MiB, \
-         last words \"one\\ntwo\""
+         last lines \"one\\ntwo\""
     );
 }
 

@@ -1,7 +1,7 @@
-//! The judgement of an end: why the child has ended, whether its start or its first connection has
+//! What the end of a child means: why it has ended, whether its start or its first connection has
 //! failed, whether a client was lost. Reaps nothing.
 
-use super::{Cause, Child, Collected, Flags, Reason, SIGKILL, START_HOLDS_AFTER, WaitStatus};
+use super::{Cause, Child, ChildFlags, Collected, Reason, SIGKILL, START_HOLDS_AFTER, WaitStatus};
 use crate::core::time::Time;
 
 impl Child {
@@ -12,8 +12,8 @@ impl Child {
     pub(crate) fn start_failed(&self, status: Option<WaitStatus>, now: Time) -> bool {
         let young = now.since(self.start_time) < START_HOLDS_AFTER;
         let killed = status.and_then(WaitStatus::signal) == Some(SIGKILL);
-        let held =
-            self.flags.contains(Flags::WAS_BUSY) || (killed && self.flags.contains(Flags::WAITED));
+        let held = self.flags.contains(ChildFlags::WAS_BUSY)
+            || (killed && self.flags.contains(ChildFlags::WAITED));
         young && !held
     }
 
@@ -63,9 +63,11 @@ impl Child {
             Some(Reason::Overtime) => Some(Cause::Overtime),
             Some(Reason::StartTimeout) => Some(Cause::StartTimeout),
             // A child that a hook has ended closes its outputs shortly before it can be reaped.
-            Some(Reason::Closed) | None if self.flags.contains(Flags::ASKED) => Some(Cause::Asked),
+            Some(Reason::Closed) | None if self.flags.contains(ChildFlags::ASKED) => {
+                Some(Cause::Asked)
+            }
             // The processes that it left behind were told to stop, not the child.
-            Some(Reason::Closed) if self.flags.contains(Flags::OUTLIVED) => None,
+            Some(Reason::Closed) if self.flags.contains(ChildFlags::OUTLIVED) => None,
             // Nothing is known about a child that other code has reaped.
             Some(Reason::Closed) => (self.was_told() && status.is_some()).then_some(Cause::Closed),
             None => None,

@@ -1,22 +1,26 @@
-//! What a child does now that a clock bounds, by its notes in shared memory and by its words. Reads
-//! no clock.
+//! What a child does now that has a time limit, by its notes in shared memory and by its words.
+//! Reads no clock.
 
-use super::{Child, Flags, Reason, State};
+use super::{Child, ChildFlags, Reason, State};
 use crate::core::{
-    clocks::{InHand, Work},
     time::Time,
+    time_limits::{InHand, Work},
 };
 use std::time::Duration;
 
 impl Child {
-    /// The work that a clock bounds, if it does any.
+    /// The work that has a time limit, if it does any.
     ///
     /// A child that will be killed anyway is left out: one that was told to stop, unless it may serve
     /// on, or the server shuts down.
     pub(crate) fn work(&self) -> Option<Work> {
         let serves_on = |reason: Reason| reason.is_gentle() || reason == Reason::Shutdown;
         let unbounded = self.reason().is_none_or(serves_on);
-        if !unbounded || self.flags.intersects(Flags::KILL_SENT | Flags::REAPED) {
+        if !unbounded
+            || self
+                .flags
+                .intersects(ChildFlags::KILL_SENT | ChildFlags::REAPED)
+        {
             None
         } else {
             self.connection().or_else(|| self.start())
@@ -50,8 +54,8 @@ impl Child {
 
     /// Takes over what the child has noted.
     ///
-    /// A new child may have read a clock that lags by some milliseconds, and so have begun before its
-    /// fork.
+    /// A new child may have read a clock that lags by some milliseconds, so it may have begun
+    /// before its fork.
     pub(crate) fn note_in_hand(&mut self, noted: InHand) {
         self.in_hand = InHand {
             since: noted.since.map(|since| since.max(self.start_time)),

@@ -56,7 +56,7 @@ fn m01_nonsense_is_normalised_and_reported() {
     }
 }
 
-/// The attributes in force are worked out anew from all that was asked for, so the order of setters
+/// The attributes in force are computed again from all that was asked for, so the order of setters
 /// does not matter.
 ///
 /// With values normalised one by one, this gave (1, 4).

@@ -226,7 +226,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let mut total: u128 = 0;
     let mut rest = text.trim();
     while !rest.is_empty() {
-        let (amount, after) = Amount::split(rest).ok_or_else(|| refusal("write it as \"30s\""))?;
+        let (amount, after) = Decimal::split(rest).ok_or_else(|| refusal("write it as \"30s\""))?;
         let (unit, after) = word(after);
         let known = TIMES.iter().find(|(name, _)| *name == unit);
         let (_, nanoseconds) = known.ok_or_else(|| match unit {
@@ -248,7 +248,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let refusal = |reason: &str| format!("{text:?} is not a size: {reason}");
     let (amount, unit) =
-        Amount::split(text.trim()).ok_or_else(|| refusal("write it as \"256MiB\""))?;
+        Decimal::split(text.trim()).ok_or_else(|| refusal("write it as \"256MiB\""))?;
     let mut units = SIZES.iter();
     let (_, bytes) = units
         .find(|(name, _)| *name == unit.trim())
@@ -260,12 +260,12 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// A decimal number: its digits without the point, and how many of them follow the point.
-struct Amount {
+struct Decimal {
     digits: u64,
     fraction: u32,
 }
 
-impl Amount {
+impl Decimal {
     /// The number at the beginning of a text, and what follows it.
     fn split(text: &str) -> Option<(Self, &str)> {
         let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));

@@ -2,7 +2,7 @@
 //! and writes nothing.
 
 mod date;
-mod line;
+mod log_line;
 
 use crate::core::accept::refusal::Refusal;
 use std::{fmt, net::SocketAddr, time::Duration};

@@ -1,10 +1,10 @@
 //! The answer to a command: one line of JSON. Sends nothing.
 
-use crate::core::json::Json;
+use crate::core::json::JsonWriter;
 
 /// Why a command is not done, as a word that programs tell apart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Problem {
+pub(crate) enum ErrorCode {
     /// The line is no command, or its arguments are wrong.
     Usage,
     /// What it names does not exist: a child, an attribute.
@@ -25,7 +25,7 @@ pub(crate) enum Problem {
     Stopping,
 }
 
-impl Problem {
+impl ErrorCode {
     fn as_str(self) -> &'static str {
         match self {
             Self::Usage => "usage",
@@ -46,17 +46,17 @@ impl Problem {
 pub(crate) struct Answer(String);
 
 impl Answer {
-    /// The command is done. `fill` adds what else there is to say.
-    pub(crate) fn ok(fill: impl FnOnce(&mut Json)) -> Self {
-        Self(Json::of(|json| {
+    /// The command is done. `fill` adds further fields.
+    pub(crate) fn ok(fill: impl FnOnce(&mut JsonWriter)) -> Self {
+        Self(JsonWriter::of(|json| {
             json.field("ok", true);
             fill(json);
         }))
     }
 
     /// The command is not done.
-    pub(crate) fn error(problem: Problem, text: &str) -> Self {
-        Self(Json::of(|json| {
+    pub(crate) fn error(problem: ErrorCode, text: &str) -> Self {
+        Self(JsonWriter::of(|json| {
             json.field("ok", false);
             json.field("error", text);
             json.field("code", problem.as_str());
@@ -79,7 +79,7 @@ mod tests {
     fn an_answer_is_a_line_of_json() {
         let done = Answer::ok(|json| json.field("pid", 7_u32)).into_line();
         assert_eq!(done, b"{\"ok\":true,\"pid\":7}\n");
-        let refused = Answer::error(Problem::Usage, "what\nis it?").into_line();
+        let refused = Answer::error(ErrorCode::Usage, "what\nis it?").into_line();
         let expected = b"{\"ok\":false,\"error\":\"what\\nis it?\",\"code\":\"usage\"}\n";
         assert_eq!(refused, expected);
     }

@@ -3,9 +3,9 @@
 
 use super::{
     Pending, WaitsFor,
-    answer::{Answer, Problem},
-    commands::upgrade::Upgrade,
-    lines::{Cut, Lines},
+    answer::{Answer, ErrorCode},
+    commands::upgrade::UpgradeCommand,
+    line_buffer::{LineBuffer, LineResult},
 };
 use crate::core::{state::ClientState, time::Time};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(300);
 /// costs at most a line that it has sent and an answer.
 #[derive(Debug)]
 pub(super) struct Client {
-    lines: Lines,
+    lines: LineBuffer,
     /// It sends no more.
     ended: bool,
     /// It has closed the connection.
@@ -39,7 +39,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(now: Time) -> Self {
         Self {
-            lines: Lines::default(),
+            lines: LineBuffer::default(),
             ended: false,
             gone: false,
             has_unread: true,
@@ -54,7 +54,7 @@ impl Client {
     /// A client that has connected to the program which was here before.
     pub(super) fn restored(state: &ClientState, now: Time) -> Self {
         let mut client = Self {
-            lines: Lines::restored(state.sent.clone(), state.skips),
+            lines: LineBuffer::restored(state.sent.clone(), state.skips),
             outgoing: state.unread.clone(),
             ..Self::new(now)
         };
@@ -63,10 +63,10 @@ impl Client {
         }
         match WaitsFor::of(state.waits_for) {
             WaitsFor::Nothing => {}
-            WaitsFor::Upgrade => client.pending = Some(Box::new(Upgrade)),
+            WaitsFor::Upgrade => client.pending = Some(Box::new(UpgradeCommand)),
             WaitsFor::Another => {
                 let text = "an upgrade has taken the place of the program that has begun it";
-                client.answer(Answer::error(Problem::Superseded, text), now);
+                client.answer(Answer::error(ErrorCode::Superseded, text), now);
             }
         }
         client
@@ -109,7 +109,7 @@ impl Client {
 
     /// Nothing more is taken from it: it gets the answers that it waits for.
     pub(super) fn silence(&mut self) {
-        self.lines = Lines::default();
+        self.lines = LineBuffer::default();
         self.end();
     }
 
@@ -126,7 +126,7 @@ impl Client {
         self.pending.is_none() && self.outgoing.is_empty() && self.lines.is_ready(self.ended)
     }
 
-    pub(super) fn next_line(&mut self) -> Option<Cut> {
+    pub(super) fn next_line(&mut self) -> Option<LineResult> {
         self.lines.next(self.ended)
     }
 

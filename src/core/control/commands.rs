@@ -13,7 +13,7 @@ pub(super) mod upgrade;
 
 use crate::core::{
     child::{Child, ChildId},
-    control::{Answer, Problem},
+    control::{Answer, ErrorCode},
     monitor::Monitor,
 };
 
@@ -21,12 +21,12 @@ use crate::core::{
 fn named_child(monitor: &Monitor, arguments: &str) -> Result<(ChildId, u32), Answer> {
     let Ok(pid) = arguments.parse() else {
         let text = format!("{arguments:?} is no process id");
-        return Err(Answer::error(Problem::Usage, &text));
+        return Err(Answer::error(ErrorCode::Usage, &text));
     };
     let child = monitor.child_by_pid(pid).filter(|child| !child.is_reaped());
     let unknown = || {
         let text = format!("no child has the process id {pid}");
-        Answer::error(Problem::Unknown, &text)
+        Answer::error(ErrorCode::Unknown, &text)
     };
     child.map(Child::id).map(|id| (id, pid)).ok_or_else(unknown)
 }

@@ -9,13 +9,13 @@ mod stop;
 mod table;
 mod upgrade;
 
-use super::{client, desk::CLIENTS, *};
+use super::{client, client_table::CLIENTS, *};
 use crate::core::{
-    child::{Child, ChildId, Flags, Signal, State},
+    child::{Child, ChildFlags, ChildId, Signal, State},
     config::{Config, TakesEffect},
     error::{Error, Operation},
-    stop::Wish,
-    testing::{Asked, asked, at, child, children, exit_code, go_to, infos, monitor, ms, sized},
+    stop::StopEffect,
+    testing::{PlainTask, asked, at, child, children, exit_code, go_to, infos, monitor, ms, sized},
     time::Time,
 };
 use std::{io, time::Duration};
@@ -23,50 +23,51 @@ use std::{io, time::Duration};
 /// A server as the control socket sees it, and its clients.
 struct Talk {
     monitor: Monitor,
-    desk: Desk,
+    client_table: ClientTable,
 }
 
 impl Talk {
     fn new(monitor: Monitor) -> Self {
         let mut talk = Self {
             monitor,
-            desk: Desk::default(),
+            client_table: ClientTable::default(),
         };
-        talk.desk.add(1, Time::START);
+        talk.client_table.add(1, Time::START);
         talk
     }
 
     fn send(&mut self, client: u64, text: &str) {
-        self.desk.woke(Some(client));
-        self.desk
+        self.client_table.woke(Some(client));
+        self.client_table
             .received(client, text.as_bytes(), self.monitor.now());
-        self.desk.read_all(client);
+        self.client_table.read_all(client);
     }
 
     /// A turn of the loop, without what it performs.
     fn turn(&mut self) {
-        self.desk.begin(&mut self.monitor);
+        self.client_table.begin(&mut self.monitor);
         self.tell();
-        self.desk.look(&self.monitor);
+        self.client_table.look(&self.monitor);
     }
 
-    /// Tells the desk what has happened in the monitor.
+    /// Tells the table of clients what has happened in the monitor.
     fn tell(&mut self) {
         while let Some(event) = self.monitor.events.pop() {
-            self.desk.event(&self.monitor, &event);
+            self.client_table.event(&self.monitor, &event);
         }
     }
 
     fn event(&mut self, event: &Event<'_>) {
         self.tell();
-        self.desk.event(&self.monitor, event);
+        self.client_table.event(&self.monitor, event);
     }
 
     /// What a client has been answered, which it reads now.
     fn read(&mut self, client: u64) -> String {
-        let bytes = self.desk.outgoing(client).to_vec();
+        let bytes = self.client_table.outgoing(client).to_vec();
         if !bytes.is_empty() {
-            self.desk.wrote(client, bytes.len(), self.monitor.now());
+            self.client_table
+                .wrote(client, bytes.len(), self.monitor.now());
         }
         let text = String::from_utf8(bytes).unwrap();
         text.trim_end_matches('\n').to_owned()
@@ -102,7 +103,7 @@ impl Talk {
             self.event(&Event::Replaced { old, new });
         }
         let forks = asked(&mut self.monitor).into_iter();
-        let forks = forks.filter(|task| *task == Asked::ServerFork).count();
+        let forks = forks.filter(|task| *task == PlainTask::ServerFork).count();
         let newcomers = (0..forks).map(|_| child(&mut self.monitor, State::Starting));
         newcomers.collect()
     }

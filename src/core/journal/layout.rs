@@ -1,5 +1,5 @@
-//! Where everything is in the words of a journal: the pool, the signals, the records, the saved state.
-//! Knows no word's meaning.
+//! Where each value is in the words of a journal: the pool, the signals, the records, the saved
+//! state. Knows no word's meaning.
 
 use crate::core::signal_policy::TABLE;
 
@@ -19,7 +19,7 @@ pub(crate) const SETTLED_AT: usize = 4;
 pub(crate) const DEATHS_AT: usize = 5;
 /// Which of two places has the saved state, and its length: see [`SavedAt`].
 pub(crate) const SAVED_AT: usize = 6;
-/// Whether the settings were read anew.
+/// Whether the settings were read again.
 pub(crate) const RENEWED_AT: usize = 7;
 /// Whether the server has ended, and its parent is the program's alone.
 pub(crate) const OVER_AT: usize = 8;

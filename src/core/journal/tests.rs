@@ -10,13 +10,13 @@ use proptest::prelude::*;
 const PID: u32 = 100;
 const ID: ChildId = ChildId::new(3, 7);
 
-fn forking() -> Record {
-    Record::forking(ID, 2, false, Time::at(Duration::from_millis(5)))
+fn forking() -> JournalRecord {
+    JournalRecord::forking(ID, 2, false, Time::at(Duration::from_millis(5)))
 }
 
-fn lives() -> Record {
-    Record {
-        phase: Phase::Lives,
+fn lives() -> JournalRecord {
+    JournalRecord {
+        phase: LifePhase::Lives,
         pid: PID,
         ..forking()
     }
@@ -37,10 +37,13 @@ fn the_later_of_two_notes_stays() {
 #[test]
 fn what_another_child_has_noted_resolves_nothing() {
     let earlier = NotedPid::new(ID.serial() - 1, PID);
-    assert_eq!(forking().resolve(earlier, |_| true), Record::default());
+    assert_eq!(
+        forking().resolve(earlier, |_| true),
+        JournalRecord::default()
+    );
     for nobody in [0, 1] {
         let noted = NotedPid::new(ID.serial(), nobody);
-        assert_eq!(forking().resolve(noted, |_| true), Record::default());
+        assert_eq!(forking().resolve(noted, |_| true), JournalRecord::default());
     }
 }
 
@@ -49,15 +52,15 @@ fn what_another_child_has_noted_resolves_nothing() {
 fn of_two_children_with_one_pid_the_later_one_lives() {
     let earlier = lives();
     for later in [ID.serial() + 1, ID.serial() + 1000] {
-        let later = Record {
+        let later = JournalRecord {
             serial: later,
             ..earlier
         };
         assert!(earlier.is_outdated_by(&later) && !later.is_outdated_by(&earlier));
-        let other = Record { pid: 101, ..later };
+        let other = JournalRecord { pid: 101, ..later };
         assert!(!earlier.is_outdated_by(&other));
     }
-    let [last, first] = [u32::MAX, 0].map(|serial| Record { serial, ..earlier });
+    let [last, first] = [u32::MAX, 0].map(|serial| JournalRecord { serial, ..earlier });
     assert!(last.is_outdated_by(&first), "serials begin again");
     assert!(!earlier.is_outdated_by(&earlier));
 }
@@ -83,8 +86,8 @@ proptest! {
         told: Option<(u8, u32)>, successor: bool, said: u64, group in 0..3_u8, signal in 0..17_u8,
         noise: [u64; RECORD_WORDS],
     ) {
-        let phase = match Phase::read(phase) {
-            Phase::Forking if pid != 0 => Phase::Lives,
+        let phase = match LifePhase::read(phase) {
+            LifePhase::Forking if pid != 0 => LifePhase::Lives,
             phase => phase,
         };
         let usage = Usage {
@@ -97,26 +100,26 @@ proptest! {
             usage: status.map(|_| usage),
             out_of_memory: false,
         };
-        let told = told.map(|(reason, at)| ToldNote {
+        let told = told.map(|(reason, at)| RetirementNote {
             reason: Reason::of_code(reason),
             at: Time::at(Duration::from_micros(at.into())),
         });
-        let record = Record {
+        let record = JournalRecord {
             phase, serial, reserved, pid, epoch, told, successor,
             stop_by: StopBy {
                 signal: Signal::of_code(signal),
                 group: ToGroup::of_code(group),
             },
             forked_at: Time::at_nanoseconds(at),
-            said: Said::read(said),
-            end: (phase == Phase::Ended).then_some(end),
+            said: WordNotes::read(said),
+            end: (phase == LifePhase::Ended).then_some(end),
         };
         let expected = match phase {
-            Phase::Vacant => Record::default(),
+            LifePhase::Vacant => JournalRecord::default(),
             _ => record,
         };
-        prop_assert_eq!(Record::read(&record.words()), expected);
-        let _ = Record::read(&noise).resolve(NotedPid(at), |_| reserved);
+        prop_assert_eq!(JournalRecord::read(&record.words()), expected);
+        let _ = JournalRecord::read(&noise).resolve(NotedPid(at), |_| reserved);
     }
 }
 
@@ -124,36 +127,36 @@ proptest! {
 #[test]
 fn a_child_of_an_earlier_program_is_the_next_parents_as_well() {
     let now = Time::at(Duration::from_secs(9));
-    let heir = |record: Record| {
-        let heir = Heir {
+    let inherited = |record: JournalRecord| {
+        let inherited = InheritedChild {
             slot: 3,
             record,
             notes: Default::default(),
             pipes: [Some((5, 0)), None, None],
         };
-        heir.state(now)
+        inherited.state(now)
     };
     let end = Collected {
         status: Some(WaitStatus::from_raw(9)),
         ..Collected::default()
     };
-    let reserved = Record {
+    let reserved = JournalRecord {
         reserved: true,
         ..lives()
     };
     for record in [lives(), reserved] {
-        assert_eq!(Record::adopted(&heir(record)), record);
+        assert_eq!(JournalRecord::adopted(&inherited(record)), record);
     }
     // A parent reaps who has ended, and has the end in what it saves.
     let end_state = Some(save_end(&end));
     let ended = ChildState {
         end: end_state.clone(),
-        ..heir(lives())
+        ..inherited(lives())
     };
-    assert_eq!(Record::adopted(&ended), lives().ended(end));
+    assert_eq!(JournalRecord::adopted(&ended), lives().ended(end));
     let outlived = ChildState {
         outlived: end_state,
-        ..heir(lives())
+        ..inherited(lives())
     };
-    assert_eq!(Record::adopted(&outlived).phase, Phase::Ended);
+    assert_eq!(JournalRecord::adopted(&outlived).phase, LifePhase::Ended);
 }

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn commas_stand_between_values_and_nowhere_else() {
-    let text = Json::of(|json| {
+    let text = JsonWriter::of(|json| {
         json.field("a", 1_u64);
         json.object("b", |_| {});
         json.values("c", [1.5, f64::NAN]);
@@ -23,11 +23,11 @@ fn commas_stand_between_values_and_nowhere_else() {
 
 #[test]
 fn a_text_cannot_leave_its_quotes() {
-    let text = Json::of(|json| json.field("a", "\"\\\n\t\0\u{7f}\u{2028}</script>é,"));
+    let text = JsonWriter::of(|json| json.field("a", "\"\\\n\t\0\u{7f}\u{2028}</script>é,"));
     let right = "{'a':'\\'\\\\\\n\\t\\u0000\\u007f\\u2028\\u003c/script>é,'}".replace('\'', "\"");
     assert_eq!(text, right);
     // A value that ends as an object begins is followed by a comma all the same.
-    let text = Json::of(|json| {
+    let text = JsonWriter::of(|json| {
         json.field("a", "{");
         json.field("b", "[:");
         json.field("c", 0_u64);

@@ -10,7 +10,7 @@ fn a_metric_is_declared_once_and_found_again() {
     assert_eq!(schema.counter("pages"), Ok(pages));
     let render = schema.histogram("render_seconds", &[0.1, 1.0]).unwrap();
     assert_eq!(schema.histogram("render_seconds", &[0.1, 1.0]), Ok(render));
-    assert_eq!(schema.counter("errors"), Ok(Kind::Counter { at: 4 }));
+    assert_eq!(schema.counter("errors"), Ok(MetricKind::Counter { at: 4 }));
     assert_eq!(schema.counter("render_seconds"), Err(Refused::Other));
     assert_eq!(schema.histogram("pages", &[0.1, 1.0]), Err(Refused::Other));
     assert_eq!(
@@ -28,7 +28,7 @@ fn what_no_scraper_takes_is_refused() {
     for bounds in [&[1.0, 1.0][..], &[2.0, 1.0], &[f64::NAN], &[f64::INFINITY]] {
         assert_eq!(schema.histogram("a", bounds), Err(Refused::Bounds));
     }
-    assert_eq!(schema.show(&Numbers::default()), []);
+    assert_eq!(schema.show(&MetricNumbers::default()), []);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn numbers_are_shown_with_their_names() {
     let mut words = [0; NUMBERS];
     words[..3].copy_from_slice(&[7, 2, 1]);
     words[INTEGERS] = 1.75_f64.to_bits();
-    let numbers = Numbers::read(|at| words[at]);
+    let numbers = MetricNumbers::read(|at| words[at]);
     assert_eq!(numbers.words().collect::<Vec<_>>(), words);
     let [pages, seconds] = &schema.show(&numbers)[..] else {
         panic!("two");
@@ -91,8 +91,8 @@ fn numbers_are_shown_with_their_names() {
 #[test]
 fn nonsense_of_a_child_is_left_out_whole() {
     let honest = |at| [7, 0, 2_u64.pow(52)][at % 3];
-    let with = |place, word| Numbers::read(|at| if at == place { word } else { honest(at) });
-    let (good, sum) = (Numbers::read(honest), SUMS - 1 + INTEGERS);
+    let with = |place, word| MetricNumbers::read(|at| if at == place { word } else { honest(at) });
+    let (good, sum) = (MetricNumbers::read(honest), SUMS - 1 + INTEGERS);
     let mut total = good.clone();
     for (at, word) in [
         (0, MOST),
@@ -113,10 +113,10 @@ proptest! {
     /// numbers.
     #[test]
     fn nonsense_does_not_spoil_the_kind_of_a_number(seeds in prop::collection::vec(any::<u64>(), 1..8)) {
-        let mut total = Numbers::default();
+        let mut total = MetricNumbers::default();
         for seed in seeds {
             let before = total.clone();
-            let noise = Numbers::read(|at| seed.wrapping_mul(at as u64 | 1) >> (seed % 64));
+            let noise = MetricNumbers::read(|at| seed.wrapping_mul(at as u64 | 1) >> (seed % 64));
             total.add_childs(&[noise.clone(), noise.clone()]);
             total.add(&noise);
             prop_assert!(total.sums.iter().all(|sum| sum.is_finite()));

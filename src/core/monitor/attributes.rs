@@ -43,7 +43,7 @@ impl Monitor {
         self.attributes.asked()
     }
 
-    /// Sets all attributes at once, as after reading a file of settings anew.
+    /// Sets all attributes at once, as after reading a file of settings again.
     ///
     /// When each takes effect says its row: those that are read at the start only do not.
     pub fn set_config(&mut self, config: Config) {
@@ -62,7 +62,7 @@ impl Monitor {
         self.attributes.set(|config| *config = asked);
         self.attributes_changed();
         if !self.shutdown {
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
         Ok(())
     }

@@ -5,21 +5,21 @@ use super::*;
 /// The brake of forks.
 impl Monitor {
     /// As many of these forks as children may be starting, if others serve meanwhile.
-    pub(super) fn brake_forks(&mut self, forks: usize, queued: usize) -> Plan {
+    pub(super) fn brake_forks(&mut self, forks: usize, queued: usize) -> ForkPlan {
         let is_off = !(self.attributes.fork_brake && self.brake.is_needed());
         if is_off || !self.pool.iter().any(Child::is_ready) {
-            return Plan::Fork(forks);
+            return ForkPlan::Fork(forks);
         }
         let starting = self.starting_usually() + queued;
         match self.brake.allow(forks, starting, self.now) {
-            0 => Plan::Steady,
-            forks => Plan::Fork(forks),
+            0 => ForkPlan::Steady,
+            forks => ForkPlan::Fork(forks),
         }
     }
 
     /// How many children are starting, without those that have taken too long to be waited for.
     fn starting_usually(&self) -> usize {
-        let since = self.now.before(self.brake.patience());
+        let since = self.now.before(self.brake.longest_start());
         let starting = |child: &&Child| child.state != State::Retiring && !child.is_ready();
         let starting = self.pool.iter().filter(starting);
         starting.filter(|child| child.start_time > since).count()
@@ -39,7 +39,7 @@ impl Monitor {
             self.started.push(id);
         }
         if self.brake.holds() {
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
     }
 

@@ -119,7 +119,7 @@ fn a_server_that_recycles_its_children_is_saturated_all_the_same() {
         changes.extend(monitor.observe_saturation());
         second = child(&mut monitor, State::Starting);
         changes.extend(monitor.observe_saturation());
-        monitor.heard(second);
+        monitor.note_word_heard(second);
         assert_eq!(state(&monitor, second), State::Free, "it has said ACK");
         changes.extend(monitor.observe_saturation());
         assert!(

@@ -38,23 +38,23 @@ impl Monitor {
     /// Notes whether the turn left output of a child unread.
     pub(crate) fn set_unread(&mut self, id: ChildId, unread: bool) {
         if let Some(child) = self.pool.get_mut(id) {
-            child.flags.set(Flags::UNREAD, unread);
+            child.flags.set(ChildFlags::UNREAD, unread);
         }
     }
 
     /// Notes that one of a child's outputs has ended. True, once per child, when it was the last.
-    pub(crate) fn output_ended(&mut self, id: ChildId, output: Flags) -> bool {
+    pub(crate) fn output_ended(&mut self, id: ChildId, output: ChildFlags) -> bool {
         let Some(child) = self.pool.get_mut(id) else {
             return false;
         };
         child.flags.remove(output);
         let open = child
             .flags
-            .intersects(Flags::STDOUT_OPEN | Flags::STDERR_OPEN);
-        if open || child.flags.contains(Flags::CLOSED) {
+            .intersects(ChildFlags::STDOUT_OPEN | ChildFlags::STDERR_OPEN);
+        if open || child.flags.contains(ChildFlags::CLOSED) {
             return false;
         }
-        child.flags |= Flags::CLOSED;
+        child.flags |= ChildFlags::CLOSED;
         if child.state != State::Retiring {
             self.note_failing_start(id);
             self.retire(id, Reason::Closed);
@@ -99,12 +99,12 @@ impl Monitor {
         };
         let asked = child.reason().is_some_and(|why| why != Reason::Closed);
         if !asked && !child.was_told() {
-            child.flags |= Flags::OUTLIVED;
+            child.flags |= ChildFlags::OUTLIVED;
         }
         if child.state != State::Retiring {
             self.note_failing_start(id);
             self.retire(id, Reason::Closed);
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
     }
 
@@ -137,8 +137,8 @@ impl Monitor {
     /// Marks a reaped child as closed. True if `handler_server_closed` has not been called for it.
     pub(crate) fn close(&mut self, id: ChildId) -> bool {
         self.pool.get_mut(id).is_some_and(|child| {
-            let first = !child.flags.contains(Flags::CLOSED);
-            child.flags |= Flags::CLOSED;
+            let first = !child.flags.contains(ChildFlags::CLOSED);
+            child.flags |= ChildFlags::CLOSED;
             first
         })
     }
@@ -206,7 +206,7 @@ impl Monitor {
     /// A child was reaped, and what it has written is still to be read.
     pub(crate) fn note_reaped(&mut self, id: ChildId) {
         if let Some(child) = self.pool.get_mut(id) {
-            child.flags |= Flags::REAPED;
+            child.flags |= ChildFlags::REAPED;
         }
     }
 
@@ -263,7 +263,7 @@ impl Monitor {
         self.notice(
             Notice::FailedStart(delay),
             format_args!(
-                "child {pid} failed to start: {death}, last words {last:?}; next fork in {delay:?}"
+                "child {pid} failed to start: {death}, last lines {last:?}; next fork in {delay:?}"
             ),
         );
     }

@@ -8,8 +8,8 @@ use crate::core::{
 };
 use std::{fmt, time::Duration};
 
-/// How long a look takes at the most. A child that does not answer is known after a second; finding
-/// the names may take several in a large program that is not optimised.
+/// How long a look takes at most. A child that does not answer is known after a second; finding the
+/// names may take several in a large program that is not optimised.
 pub(crate) const WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a look shows no stack.
@@ -51,7 +51,7 @@ impl fmt::Display for NoStack {
 
 /// A look at one child.
 #[derive(Clone, Debug)]
-pub(crate) struct Look {
+pub(crate) struct StackLook {
     child: ChildId,
     until: Time,
     /// Where it stood in the kernel when it was asked, as far as the system tells.
@@ -62,14 +62,14 @@ pub(crate) struct Look {
 
 /// The looks that are under way, and those that have ended in this turn.
 #[derive(Debug, Default)]
-pub(crate) struct Looks(Vec<Look>);
+pub(crate) struct StackLooks(Vec<StackLook>);
 
-impl Looks {
+impl StackLooks {
     /// Begins a look. False if there is one already, whose answer is for all that have asked.
     pub(crate) fn begin(&mut self, child: ChildId, now: Time) -> bool {
         let begins = self.of(child).is_none();
         if begins {
-            self.0.push(Look {
+            self.0.push(StackLook {
                 child,
                 until: now + WITHIN,
                 place: None,
@@ -80,11 +80,11 @@ impl Looks {
     }
 
     /// The look at this child, until the turn after its end.
-    pub(crate) fn of(&self, child: ChildId) -> Option<&Look> {
+    pub(crate) fn of(&self, child: ChildId) -> Option<&StackLook> {
         self.0.iter().find(|look| look.child == child)
     }
 
-    fn under_way(&mut self, child: ChildId) -> Option<&mut Look> {
+    fn under_way(&mut self, child: ChildId) -> Option<&mut StackLook> {
         let mut looks = self.0.iter_mut();
         looks.find(|look| look.child == child && look.stack.is_none())
     }
@@ -108,7 +108,7 @@ impl Looks {
 
     /// The children that have not answered in time.
     pub(crate) fn overdue(&self, now: Time) -> Vec<ChildId> {
-        let is_over = |look: &&Look| look.stack.is_none() && look.until <= now;
+        let is_over = |look: &&StackLook| look.stack.is_none() && look.until <= now;
         let over = self.0.iter().filter(is_over);
         over.map(|look| look.child).collect()
     }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn whoever_asks_while_a_look_is_under_way_gets_what_it_shows() {
-        let mut looks = Looks::default();
+        let mut looks = StackLooks::default();
         assert!(looks.begin(CHILD, at(0)));
         assert!(!looks.begin(CHILD, at(1)));
         assert!(looks.begin(ChildId::new(1, 3), at(1)), "another child");
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_look_ends_at_its_time_and_with_its_child() {
-        let mut looks = Looks::default();
+        let mut looks = StackLooks::default();
         looks.begin(CHILD, at(0));
         assert_eq!(looks.next(), Some(at(10)));
         assert_eq!(looks.overdue(at(9)), []);
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_place_is_noted_while_the_look_is_under_way() {
-        let mut looks = Looks::default();
+        let mut looks = StackLooks::default();
         let place = || Some(Stuck::default());
         looks.note_place(CHILD, place());
         looks.begin(CHILD, at(0));

@@ -38,7 +38,7 @@ impl Monitor {
     }
 
     /// What `forkoff` should do now. A surplus that the plan culls no longer counts.
-    pub(crate) fn take_plan(&mut self) -> Plan {
+    pub(crate) fn take_plan(&mut self) -> ForkPlan {
         self.release_reserve();
         let queued = self.queue.forks();
         let demand = Demand {
@@ -52,11 +52,11 @@ impl Monitor {
         };
         let plan = pool::plan(self.pool.census(), demand, &self.attributes);
         match plan {
-            _ if self.shutdown => return Plan::Steady,
-            Plan::Fork(_) if !self.may_fork(queued) => return Plan::Steady,
-            Plan::Fork(forks) => return self.brake_forks(forks, queued),
-            Plan::Retire(surplus) => self.surplus.culled(surplus),
-            Plan::Steady => {}
+            _ if self.shutdown => return ForkPlan::Steady,
+            ForkPlan::Fork(_) if !self.may_fork(queued) => return ForkPlan::Steady,
+            ForkPlan::Fork(forks) => return self.brake_forks(forks, queued),
+            ForkPlan::Retire(surplus) => self.surplus.culled(surplus),
+            ForkPlan::Steady => {}
         }
         plan
     }

@@ -26,8 +26,8 @@ impl Monitor {
         }
     }
 
-    pub(crate) fn post_known(&mut self, posted: Posted) {
-        if posted != Posted::Forkoff || !self.queue.has_forkoff() {
+    pub(crate) fn post_known(&mut self, posted: PostedState) {
+        if posted != PostedState::Forkoff || !self.queue.has_forkoff() {
             self.queue.push(Task::Posted(posted));
         }
     }
@@ -57,7 +57,7 @@ impl Monitor {
     pub(crate) fn select(
         &mut self,
         descriptor: Box<dyn Any>,
-        readiness: Readiness,
+        readiness: WatchInterest,
         state: &str,
     ) -> WatchId {
         let id = self.states.select(descriptor, readiness, state);

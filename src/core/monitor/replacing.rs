@@ -3,9 +3,9 @@
 
 use super::*;
 use crate::core::{
-    child::Role,
+    child::SuccessorRole,
     error::{Error, Operation},
-    replacement::{Candidate, Moves, Outlook, PATIENCE, Standing},
+    replacement::{Candidate, Moves, PATIENCE, PoolView, Standing},
 };
 use std::io;
 
@@ -15,11 +15,11 @@ impl Monitor {
     ///
     /// The hook `handler_reload` is called first.
     ///
-    /// A child goes when its successor is ready. A reload during a reload begins anew, and replaces
-    /// the children of the earlier one first. In a shutdown it has no effect.
+    /// A child goes when its successor is ready. A reload during a reload begins again, and
+    /// replaces the children of the earlier one first. In a shutdown it has no effect.
     pub fn reload(&mut self) {
-        if !self.queue.has(&Posted::Reload) {
-            self.post_known(Posted::Reload);
+        if !self.queue.has(&PostedState::Reload) {
+            self.post_known(PostedState::Reload);
         }
     }
 
@@ -31,14 +31,14 @@ impl Monitor {
     /// Has a child replaced: its successor is forked first.
     ///
     /// The child is told to stop when the successor is ready. The name of a reaped child is
-    /// ignored, and so is a child that was told to stop.
+    /// ignored, as is a child that was told to stop.
     ///
     /// See [`stop`](Self::stop) for a child that is to go at once.
     pub fn replace(&mut self, id: ChildId) {
         let child = self.pool.get_mut(id);
         let serves = |child: &&mut Child| child.state != State::Retiring && !child.is_due();
         if let Some(child) = child.filter(serves) {
-            child.flags |= Flags::DUE;
+            child.flags |= ChildFlags::DUE;
             self.replacement.touch();
         }
     }
@@ -56,7 +56,7 @@ impl Monitor {
     /// A child of the parent before is a successor, for which no child was told to stop yet.
     #[cfg(feature = "holder")]
     pub(crate) fn succeeds_still(&mut self, id: ChildId) {
-        let role = Some(Role::Successor);
+        let role = Some(SuccessorRole::Successor);
         let Some(child) = self.pool.get_mut(id).filter(|child| !child.is_reaped()) else {
             return;
         };
@@ -66,13 +66,13 @@ impl Monitor {
         }
     }
 
-    /// Goes on with the reload of the parent before, if children of an older epoch are left: as if it had
-    /// begun now, but for the settings, which were read, and the epoch. On the way back to the program
-    /// before, children of another epoch are those of a reload that has failed.
+    /// Goes on with the reload of the parent before, if children of an older epoch are left: as if
+    /// it had begun now, except for the settings, which were read, and the epoch. On the way back
+    /// to the program before, children of another epoch are those of a reload that has failed.
     #[cfg(feature = "holder")]
     pub(super) fn reloads_still(&mut self) {
         let epoch = self.replacement.epoch();
-        let is_left = self.untold().any(|child| child.epoch != epoch);
+        let is_left = self.not_retiring().any(|child| child.epoch != epoch);
         if is_left && !self.upgrade.is_returning() {
             self.replacement.go_on(self.now);
             self.happened(Event::ReloadBegan { epoch });
@@ -88,7 +88,7 @@ impl Monitor {
         let (limits, now) = (self.attributes.limits(), self.now);
         let standing = |child: &Child| limits.age(child.start_time, child.id.serial(), now);
         let found: Vec<_> = self
-            .untold()
+            .not_retiring()
             .map(|child| (child.id, standing(child)))
             .collect();
         for (id, standing) in found {
@@ -104,7 +104,7 @@ impl Monitor {
             true => limits.over_at(child.start_time),
             false => limits.due_at(child.start_time, child.id.serial()),
         };
-        self.ages_at = self.untold().filter_map(next).min();
+        self.ages_at = self.not_retiring().filter_map(next).min();
     }
 
     /// The children whose memory is to be read now.
@@ -112,8 +112,8 @@ impl Monitor {
         if self.shutdown || self.memory_watch.next_at().is_none_or(|at| self.now < at) {
             return Vec::new();
         }
-        let untold = self.untold().map(Child::id).collect();
-        self.memory_watch.take_due(untold, self.now)
+        let not_retiring = self.not_retiring().map(Child::id).collect();
+        self.memory_watch.take_due(not_retiring, self.now)
     }
 
     /// Notes how much private memory a child has.
@@ -153,7 +153,7 @@ impl Monitor {
         }
         let now = self.now;
         let old = |child: &&Child| !child.is_ready() && child.start_time + START_HOLDS_AFTER <= now;
-        let ready: Vec<_> = self.untold().filter(old).map(Child::id).collect();
+        let ready: Vec<_> = self.not_retiring().filter(old).map(Child::id).collect();
         ready.into_iter().for_each(|id| self.note_ready(id));
     }
 
@@ -174,7 +174,7 @@ impl Monitor {
 
     fn programs_ready_at(&self) -> Option<Time> {
         let programs = self.programs && self.pool.census().starting > 0;
-        let starting = programs.then(|| self.untold()).into_iter().flatten();
+        let starting = programs.then(|| self.not_retiring()).into_iter().flatten();
         let unready = starting.filter(|child| !child.is_ready());
         unready
             .map(|child| child.start_time + START_HOLDS_AFTER)
@@ -186,7 +186,7 @@ impl Monitor {
         let Some(child) = self.pool.get_mut(id).filter(|child| !child.is_ready()) else {
             return;
         };
-        child.flags |= Flags::READY;
+        child.flags |= ChildFlags::READY;
         let (epoch, role) = (child.epoch, child.role);
         if epoch == self.replacement.epoch() {
             self.replacement.started(id, role);
@@ -209,7 +209,7 @@ impl Monitor {
 
     /// Notes the end of a child. If it has ended before it was ready, the reload may end.
     pub(super) fn note_end_for_replacement(&mut self, child: &Child, death: &Death) {
-        let refilled = matches!(child.role, Some(Role::Refill(_))) && !child.is_ready();
+        let refilled = matches!(child.role, Some(SuccessorRole::Refill(_))) && !child.is_ready();
         self.replacement.ended(child.id, refilled);
         let counts = death.cause.is_failure();
         let unready = !child.is_ready() && child.epoch == self.replacement.epoch();
@@ -229,7 +229,7 @@ impl Monitor {
 
     /// After a reload that has failed, the old children stay.
     fn keep_the_old(&mut self) {
-        let ids: Vec<_> = self.untold().map(Child::id).collect();
+        let ids: Vec<_> = self.not_retiring().map(Child::id).collect();
         for id in ids {
             if let Some(child) = self.pool.get_mut(id) {
                 child.epoch = self.replacement.adopt(child.epoch);
@@ -239,7 +239,7 @@ impl Monitor {
 
     /// Whether a child that had to go first has no successor that is ready.
     pub(crate) fn awaits_successor(&self, id: ChildId) -> bool {
-        let refill = Some(Role::Refill(id));
+        let refill = Some(SuccessorRole::Refill(id));
         let refills = |child: &Child| child.role == refill && !child.is_ready();
         self.replacement.awaits(id) || self.children().any(refills)
     }
@@ -263,8 +263,8 @@ impl Monitor {
     /// The successors that are not ready, and so no spare children.
     pub(super) fn starting_successors(&self) -> impl Iterator<Item = &Child> + '_ {
         let any = self.pool.census().starting > 0;
-        let starting = any.then(|| self.untold()).into_iter().flatten();
-        starting.filter(|child| child.role == Some(Role::Successor) && !child.is_ready())
+        let starting = any.then(|| self.not_retiring()).into_iter().flatten();
+        starting.filter(|child| child.role == Some(SuccessorRole::Successor) && !child.is_ready())
     }
 
     /// What the replacement is to do now; children are told to stop and forks are posted here.
@@ -273,10 +273,10 @@ impl Monitor {
             return Moves::default();
         }
         if self.pool.reserved().is_some() {
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
-        let outlook = self.outlook();
-        let moves = self.replacement.step(outlook);
+        let pool_view = self.pool_view();
+        let moves = self.replacement.step(pool_view);
         for &(child, reason) in &moves.stop {
             self.stop(child, reason);
         }
@@ -284,12 +284,12 @@ impl Monitor {
         let later = self.leavers().map(|(_, slow_at)| slow_at);
         self.slow_at = later.filter(|at| *at > now).min();
         for _ in 0..moves.forks {
-            self.post_known(Posted::ServerFork);
+            self.post_known(PostedState::ServerFork);
         }
         moves
     }
 
-    fn outlook(&mut self) -> Outlook {
+    fn pool_view(&mut self) -> PoolView {
         let epoch = self.replacement.epoch();
         let (census, queued) = (self.pool.census(), self.queue.forks());
         let candidates: Vec<_> = self
@@ -297,7 +297,7 @@ impl Monitor {
             .filter_map(|child| self.candidate(child))
             .collect();
         let delayed = self.replacement.wants_forks(&candidates) && self.delays_forks();
-        Outlook {
+        PoolView {
             candidates,
             starting: self.replaceable().filter(|child| !child.is_ready()).count(),
             renewed: self
@@ -333,26 +333,27 @@ impl Monitor {
             start_time: child.start_time,
             ready: child.is_ready(),
             busy: child.state == State::Busy,
-            refills: matches!(child.role, Some(Role::Refill(_))),
+            refills: matches!(child.role, Some(SuccessorRole::Refill(_))),
         })
     }
 
     /// Those that are replaced by successors: the reserved child just goes, and comes again.
     fn replaceable(&self) -> impl Iterator<Item = &Child> + '_ {
-        self.untold().filter(|child| child.state != State::Reserved)
+        self.not_retiring()
+            .filter(|child| child.state != State::Reserved)
     }
 
     /// The living children that were not told to stop.
-    fn untold(&self) -> impl Iterator<Item = &Child> + '_ {
-        let untold = |child: &&Child| child.state != State::Retiring && !child.is_reaped();
-        self.children().filter(untold)
+    fn not_retiring(&self) -> impl Iterator<Item = &Child> + '_ {
+        let not_retiring = |child: &&Child| child.state != State::Retiring && !child.is_reaped();
+        self.children().filter(not_retiring)
     }
 }
 
 fn reload_error(child: &Child, death: &Death) -> Error {
-    let last_words = child.last_lines.text();
+    let last_lines = child.last_lines.text();
     let reason = format!(
-        "{} children in a row have not become ready; the last, {}: {death}, last words {last_words:?}",
+        "{} children in a row have not become ready; the last, {}: {death}, last lines {last_lines:?}",
         crate::core::replacement::FAILURES,
         child.pid,
     );

@@ -15,7 +15,7 @@ impl Monitor {
         if let Some(child) = living
             && signal.ends()
         {
-            child.flags |= Flags::ASKED;
+            child.flags |= ChildFlags::ASKED;
         }
         self.send(id, signal);
     }
@@ -44,9 +44,9 @@ impl Monitor {
             return log::debug!("{id} is gone, no {signal:?} for it");
         };
         match signal {
-            Signal::Interrupt => child.flags |= Flags::INT_SENT,
+            Signal::Interrupt => child.flags |= ChildFlags::INT_SENT,
             Signal::Kill => {
-                child.flags |= Flags::KILL_SENT;
+                child.flags |= ChildFlags::KILL_SENT;
                 child.killed_at.get_or_insert(self.now);
             }
             _ => {}
@@ -73,7 +73,7 @@ impl Monitor {
             return;
         };
         if child.state == State::Busy {
-            child.flags |= Flags::BUSY_WHEN_TOLD;
+            child.flags |= ChildFlags::BUSY_WHEN_TOLD;
         }
         let earlier = child.retirement.as_mut().is_some_and(|old| {
             old.bound_start(&told);
@@ -98,7 +98,7 @@ impl Monitor {
     /// The retirement of a child that is told to stop now.
     pub(super) fn retirement(&self, reason: Reason) -> Retirement {
         let kill_after = match reason {
-            Reason::Shutdown if self.stop.is_patient() => None,
+            Reason::Shutdown if self.stop.is_unbounded() => None,
             Reason::Shutdown => Some(self.attributes.shutdown_timeout),
             _ => Some(self.attributes.kill_timeout),
         };

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::core::{
-    signal_policy::{self, Arrived, Leads},
-    stop::{Asks, Manner, Moment, Wish},
+    signal_policy::{self, Arrived, SignalStates},
+    stop::{Manner, Moment, StopEffect, StopSignals},
 };
 
 impl Monitor {
@@ -16,7 +16,7 @@ impl Monitor {
 
     /// Posts `reopen_logs`, as SIGUSR1 to the parent does.
     pub fn reopen_logs(&mut self) {
-        self.post_known(Posted::ReopenLogs);
+        self.post_known(PostedState::ReopenLogs);
     }
 
     /// Tells every child to reopen its logs.
@@ -36,18 +36,18 @@ impl Monitor {
     }
 
     /// The signals that post states.
-    pub(crate) fn leads(&self) -> &Leads {
+    pub(crate) fn leads(&self) -> &SignalStates {
         self.states.leads()
     }
 
     /// Does what the signals that have `arrived` ask for, except for the stop.
     ///
     /// Returns what they make of the stop, and whether a child may have ended.
-    pub(crate) fn act_on_signals(&mut self, arrived: &Arrived) -> (Wish, bool) {
+    pub(crate) fn act_on_signals(&mut self, arrived: &Arrived) -> (StopEffect, bool) {
         let demands = signal_policy::demands(arrived, self.states.leads());
-        let asks = Asks {
+        let signals = StopSignals {
             stops: demands.stops,
-            patient_stops: demands.patient_stops,
+            unbounded_stops: demands.unbounded_stops,
         };
         for state in &demands.states {
             self.post(state);
@@ -62,7 +62,7 @@ impl Monitor {
             self.upgrade();
         }
         self.resize(demands.raise, demands.lower);
-        (self.hear_stop(asks), demands.deaths)
+        (self.take_stop_signals(signals), demands.deaths)
     }
 
     /// SIGTTIN and SIGTTOU.
@@ -75,27 +75,27 @@ impl Monitor {
         let clients = self.max_clients().saturating_add_signed(change).max(1);
         log::info!("max_clients is {clients} now");
         self.set_max_clients(clients);
-        self.post_known(Posted::Forkoff);
+        self.post_known(PostedState::Forkoff);
     }
 
-    /// Asks for a stop that does not come from a signal; the loop [takes](Self::take_wish) what
+    /// Asks for a stop that does not come from a signal; the loop [takes](Self::take_stop_effect) what
     /// follows.
     pub(crate) fn ask_stop(&mut self, manner: Manner) {
-        let wish = self.stop.ask(manner, self.moment());
-        self.announce(wish);
-        self.wish = self.wish.max(wish);
+        let effect = self.stop.ask(manner, self.moment());
+        self.announce(effect);
+        self.effect = self.effect.max(effect);
     }
 
     /// What stops that do not come from signals ask for, once.
     #[must_use]
-    pub(crate) fn take_wish(&mut self) -> Wish {
-        std::mem::take(&mut self.wish)
+    pub(crate) fn take_stop_effect(&mut self) -> StopEffect {
+        std::mem::take(&mut self.effect)
     }
 
-    fn hear_stop(&mut self, asks: Asks) -> Wish {
-        let wish = self.stop.hear(asks, self.moment());
-        self.announce(wish);
-        wish
+    fn take_stop_signals(&mut self, signals: StopSignals) -> StopEffect {
+        let effect = self.stop.take(signals, self.moment());
+        self.announce(effect);
+        effect
     }
 
     fn moment(&self) -> Moment {
@@ -106,8 +106,8 @@ impl Monitor {
         }
     }
 
-    fn announce(&mut self, wish: Wish) {
-        if wish == Wish::Announce {
+    fn announce(&mut self, effect: StopEffect) {
+        if effect == StopEffect::Announce {
             let begins_in = self.attributes.pre_stop_delay;
             self.happened(Event::StopAnnounced { begins_in });
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::{
     stack::{Frame, READ_WITHIN},
-    testing::{Asked, asked, at, child, due_at, exit_code, go_to, int, kill, monitor},
+    testing::{PlainTask, asked, at, child, due_at, exit_code, go_to, int, kill, monitor},
 };
 
 fn collecting() -> Monitor {
@@ -32,7 +32,7 @@ fn told(monitor: &mut Monitor, reason: Reason) -> ChildId {
 fn a_child_over_its_time_is_asked_before_it_is_told() {
     let mut monitor = collecting();
     let id = told(&mut monitor, Reason::TimedOut);
-    assert_eq!(asked(&mut monitor), [Asked::Stack(id), int(id)]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Stack(id), int(id)]);
     assert_eq!(monitor.deadline(), Some(at(10_750)));
 }
 
@@ -44,7 +44,7 @@ fn a_child_that_a_hook_retires_is_asked_once() {
     monitor.kill(id, Signal::Interrupt);
     monitor.retire(id, Reason::TimedOut);
     monitor.retire(id, Reason::TimedOut);
-    assert_eq!(asked(&mut monitor), [int(id), Asked::Stack(id)]);
+    assert_eq!(asked(&mut monitor), [int(id), PlainTask::Stack(id)]);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn who_has_not_answered_is_asked_again_before_sigkill() {
     monitor.note_stack(id, Vec::new());
     asked(&mut monitor);
     assert_eq!(due_at(&mut monitor, 10_749), []);
-    assert_eq!(due_at(&mut monitor, 10_750), [Asked::Stack(id)]);
+    assert_eq!(due_at(&mut monitor, 10_750), [PlainTask::Stack(id)]);
     assert_eq!(monitor.deadline(), Some(at(11_000)));
     assert_eq!(due_at(&mut monitor, 11_000), [kill(id)]);
     assert_eq!(due_at(&mut monitor, 100_000), []);
@@ -89,7 +89,7 @@ fn who_is_told_for_another_reason_is_asked_shortly_before_sigkill() {
         } else {
             11_000
         };
-        assert_eq!(due_at(&mut monitor, kill_at - 250), [Asked::Stack(id)]);
+        assert_eq!(due_at(&mut monitor, kill_at - 250), [PlainTask::Stack(id)]);
     }
 }
 
@@ -134,11 +134,11 @@ fn what_a_look_shows_is_not_kept_for_the_death() {
     let id = child(&mut monitor, State::Free);
     monitor.look_at_stack(id);
     monitor.note_stack(id, frames());
-    assert_eq!(asked(&mut monitor), [Asked::Look(id)]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Look(id)]);
     assert!(!monitor.is_asked_for_its_death(id));
     go_to(&mut monitor, 1000);
     monitor.stop(id, Reason::TimedOut);
-    assert_eq!(asked(&mut monitor), [Asked::Stack(id), int(id)]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Stack(id), int(id)]);
     assert!(monitor.is_asked_for_its_death(id));
     monitor.note_stack(id, Vec::new());
     let (_, death) = monitor.exited(id, None).unwrap();

@@ -11,7 +11,7 @@ impl Monitor {
     /// does not count as silence of any child.
     pub(crate) fn tick(&mut self, now: Time, gap: Duration) {
         self.since_last_turn = now.since(self.turned);
-        self.clocks.pauses.note_turn(self.turned, now, gap);
+        self.time_limits.pauses.note_turn(self.turned, now, gap);
         self.turned = self.turned.max(now);
         self.gaps = self.gaps.saturating_add(gap);
         self.is_now(now);
@@ -30,7 +30,7 @@ impl Monitor {
         }
         self.ask_last_stacks();
         self.escalate();
-        self.tell_repeats();
+        self.log_repeats();
         if self.shutdown {
             return;
         }
@@ -50,7 +50,7 @@ impl Monitor {
         }
         let unbraked = self.brake.take_retry(self.now);
         if cull || retry || unbraked {
-            self.post_known(Posted::Forkoff);
+            self.post_known(PostedState::Forkoff);
         }
     }
 
@@ -121,7 +121,7 @@ impl Monitor {
         if child.is_reaped() {
             return None;
         }
-        let tell = child.tell_at().map(|at| (at, Signal::Interrupt));
+        let tell = child.stop_signal_at().map(|at| (at, Signal::Interrupt));
         tell.or_else(|| {
             let kill_at = child.kill_at(self.attributes.timeout, self.gaps)?;
             Some((kill_at, Signal::Kill))
@@ -141,14 +141,14 @@ impl Monitor {
         for (id, pid, (_, signal)) in due {
             log::debug!("child {pid} lives on, {signal:?} for it");
             self.send(id, signal);
-            self.told_late(id, signal);
+            self.restart_kill_timer(id, signal);
         }
     }
 
     /// Restarts the time until SIGKILL for a child that closed its outputs, when SIGINT is sent.
     ///
     /// It is told some time after it began to retire, and the parent may be late.
-    fn told_late(&mut self, id: ChildId, signal: Signal) {
+    fn restart_kill_timer(&mut self, id: ChildId, signal: Signal) {
         let now = self.now;
         if signal == Signal::Interrupt
             && let Some(child) = self.pool.get_mut(id)

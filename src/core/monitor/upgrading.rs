@@ -3,12 +3,14 @@
 
 use super::*;
 use crate::core::{
-    clocks::ClockLimits,
     config::Attribute,
     inbox::{Inbox, restored_end, save_end},
-    state::{ChildState, Ledger, List, Orders, PipeState, PoolState, RetirementState, Snapshot},
+    state::{
+        ChildState, EncodedList, Ledger, Orders, PipeState, PoolState, RetirementState, Snapshot,
+    },
     system::{Process, ToGroup},
-    upgrade::{Outset, Request, Seen, Trial, UpgradeFailure},
+    time_limits::WorkLimits,
+    upgrade::{Outset, Trial, UpgradeFailure, UpgradeInput, UpgradeRequest},
 };
 use std::path::PathBuf;
 
@@ -24,14 +26,14 @@ impl Monitor {
     /// Linux only. While another upgrade is under way it is refused, with a warning in the log. When a
     /// stop was announced or has begun it fails, and `upgrade_failed` is called.
     pub fn upgrade(&mut self) {
-        self.ask_for_upgrade(Request::default());
+        self.ask_for_upgrade(UpgradeRequest::default());
     }
 
     /// Replaces the program by the one at `path`: see [`upgrade`](Self::upgrade).
     ///
     /// Later upgrades without a path are to this one.
     pub fn upgrade_to(&mut self, path: impl Into<PathBuf>) {
-        self.ask_for_upgrade(Request {
+        self.ask_for_upgrade(UpgradeRequest {
             program: Some(path.into()),
             asker: None,
         });
@@ -44,12 +46,12 @@ impl Monitor {
 
     /// Whether an upgrade is under way, or was asked for in this turn.
     pub(crate) fn awaits_upgrade(&self) -> bool {
-        self.is_upgrading() || self.queue.has(&Posted::Upgrade)
+        self.is_upgrading() || self.queue.has(&PostedState::Upgrade)
     }
 
-    pub(crate) fn ask_for_upgrade(&mut self, request: Request) {
+    pub(crate) fn ask_for_upgrade(&mut self, request: UpgradeRequest) {
         if self.upgrade.ask(request) {
-            self.post_known(Posted::Upgrade);
+            self.post_known(PostedState::Upgrade);
         }
     }
 
@@ -76,8 +78,8 @@ impl Monitor {
     }
 
     /// What the next step of the upgrade depends on.
-    pub(crate) fn upgrade_seen(&self, trial: Trial, is_printing: bool) -> Seen {
-        Seen {
+    pub(crate) fn upgrade_seen(&self, trial: Trial, is_printing: bool) -> UpgradeInput {
+        UpgradeInput {
             now: self.now,
             trial,
             is_calm: self.queue.is_empty() && !is_printing,
@@ -93,14 +95,14 @@ impl Monitor {
         if !self.attributes.start_timeout.is_zero() || self.is_stopping() {
             return None;
         }
-        let limit = ClockLimits {
+        let limit = WorkLimits {
             start: self.attributes.upgrade_timeout,
             busy: Duration::ZERO,
         };
         let own = self.children().filter(|child| child.epoch == epoch);
         let starting = own.filter(|child| !child.is_ready() && !child.was_told());
         starting
-            .filter_map(|child| limit.end(child.work()?, None, &self.clocks.pauses))
+            .filter_map(|child| limit.end(child.work()?, None, &self.time_limits.pauses))
             .min()
     }
 
@@ -129,7 +131,7 @@ impl Monitor {
             },
             attributes: self.changed_attributes(),
             counters: Ledger {
-                counts: List(self.report.counters()),
+                counts: EncodedList(self.report.counters()),
             },
             orders: Some(Orders {
                 drained: self.is_drained,
@@ -206,7 +208,7 @@ impl Monitor {
         }
         self.observe_surplus();
         self.plan_age_check();
-        self.post_known(Posted::Forkoff);
+        self.post_known(PostedState::Forkoff);
     }
 
     /// In a program that has taken over: its own children begin a new epoch, unless it has come back.
@@ -245,12 +247,12 @@ fn saved(child: &Child, contact: &Contact) -> ChildState {
         known_timeout: child.known_timeout,
         busy_since: child.busy_since,
         noted_requests: child.noted_requests,
-        told_requests: child.told_requests,
+        said_requests: child.said_requests,
         killed_at: child.killed_at,
         retirement: child.retirement.as_ref().map(saved_retirement),
         failing: child.failing,
-        last_lines: List(child.last_lines.iter().map(<[u8]>::to_vec).collect()),
-        pipes: List(pipes.collect()),
+        last_lines: EncodedList(child.last_lines.iter().map(<[u8]>::to_vec).collect()),
+        pipes: EncodedList(pipes.collect()),
         seen,
         group: ToGroup::code(process.group),
         stop_signal: process.stop_signal,
@@ -276,12 +278,12 @@ pub(crate) fn restored(state: &ChildState) -> Child {
     let mut child = Child::new(id, state.pid, state.start_time, state.gaps_at_ack);
     child.state = state.state.unwrap_or(State::Starting);
     child.epoch = state.epoch;
-    child.flags = Flags::from_bits_truncate(state.flags);
+    child.flags = ChildFlags::from_bits_truncate(state.flags);
     child.last_ack = state.last_ack;
     child.known_timeout = state.known_timeout;
     child.busy_since = state.busy_since;
     child.noted_requests = state.noted_requests;
-    child.told_requests = state.told_requests;
+    child.said_requests = state.said_requests;
     child.killed_at = state.killed_at;
     child.retirement = state.retirement.as_ref().map(|told| Retirement {
         reason: told.reason.unwrap_or(Reason::Asked),

@@ -10,7 +10,7 @@ impl Monitor {
         self.pool.get_mut(id).is_some_and(|child| {
             child.last_ack = now;
             child.gaps_at_ack = gaps;
-            child.flags |= Flags::ACKED;
+            child.flags |= ChildFlags::ACKED;
             true
         })
     }
@@ -25,10 +25,10 @@ impl Monitor {
         };
         let state = child.state;
         if state == State::Retiring {
-            child.flags |= Flags::BUSY_SINCE_TOLD;
+            child.flags |= ChildFlags::BUSY_SINCE_TOLD;
         }
         child.note_busy(now);
-        self.note_word(id, Flags::WAS_BUSY);
+        self.note_word(id, ChildFlags::WAS_BUSY);
         let moves = self.transfer(id, state, &[State::Starting, State::Free], State::Busy);
         self.watch_clock(id);
         moves
@@ -45,10 +45,10 @@ impl Monitor {
         // signal has not acted on the signal, and has finished its connection.
         child
             .flags
-            .remove(Flags::BUSY_SINCE_TOLD | Flags::BUSY_WHEN_TOLD);
+            .remove(ChildFlags::BUSY_SINCE_TOLD | ChildFlags::BUSY_WHEN_TOLD);
         child.busy_since = None;
         let state = child.state;
-        self.note_word(id, Flags::WAITED);
+        self.note_word(id, ChildFlags::WAITED);
         self.transfer(id, state, &[State::Busy], State::Free)
     }
 
@@ -68,11 +68,11 @@ impl Monitor {
     }
 
     /// Notes that a child has said a word, so it has started.
-    pub(crate) fn heard(&mut self, id: ChildId) {
+    pub(crate) fn note_word_heard(&mut self, id: ChildId) {
         let Some(child) = self.pool.get_mut(id) else {
             return;
         };
-        child.flags |= Flags::HEARD;
+        child.flags |= ChildFlags::HEARD;
         if child.state == State::Starting {
             self.pool.set_state(id, State::Free);
             self.observe_surplus();
@@ -84,7 +84,7 @@ impl Monitor {
     pub(crate) fn is_busy(&self, id: ChildId) -> Option<bool> {
         let child = self.pool.get(id)?;
         Some(match child.state {
-            State::Retiring => child.flags.contains(Flags::BUSY_SINCE_TOLD),
+            State::Retiring => child.flags.contains(ChildFlags::BUSY_SINCE_TOLD),
             state => state == State::Busy,
         })
     }
@@ -94,19 +94,23 @@ impl Monitor {
     ///
     /// The words of a retiring child prove nothing: a child that cannot be watched may say them
     /// before it is killed, and the next would be forked at once.
-    pub(super) fn note_word(&mut self, id: ChildId, shows: Flags) {
+    pub(super) fn note_word(&mut self, id: ChildId, shows: ChildFlags) {
         let Some(child) = self.pool.get_mut(id) else {
             return;
         };
         if child.state == State::Retiring {
             return;
         }
-        let first = !child.flags.intersects(Flags::WAS_BUSY | Flags::WAITED);
-        let finished = shows.contains(Flags::WAITED) && child.flags.contains(Flags::WAS_BUSY);
-        child.flags |= shows;
-        child
+        let first = !child
             .flags
-            .set(Flags::FINISHED_ONE, finished || child.has_finished_one());
+            .intersects(ChildFlags::WAS_BUSY | ChildFlags::WAITED);
+        let finished =
+            shows.contains(ChildFlags::WAITED) && child.flags.contains(ChildFlags::WAS_BUSY);
+        child.flags |= shows;
+        child.flags.set(
+            ChildFlags::FINISHED_ONE,
+            finished || child.has_finished_one(),
+        );
         let forked_at = child.start_time;
         if first {
             self.happened(Event::Ready { child: id });
@@ -115,7 +119,7 @@ impl Monitor {
         }
         if finished {
             self.backoff.proved(forked_at);
-        } else if shows.contains(Flags::WAS_BUSY) {
+        } else if shows.contains(ChildFlags::WAS_BUSY) {
             self.backoff.start_held(forked_at);
         }
     }

@@ -63,7 +63,7 @@ fn the_log_tells_of_this_process_and_not_of_an_earlier_one() {
 
 #[test]
 fn while_the_machine_counts_none_nobody_looks_further() {
-    let mut machine = Machine::default();
+    let mut machine = MachineCount::default();
     machine.begin(Some(87));
     assert!(!machine.may_have_ended_one(Some(87), at(0)));
     assert!(machine.may_have_ended_one(Some(88), at(10)));
@@ -79,7 +79,7 @@ fn while_the_machine_counts_none_nobody_looks_further() {
 
 #[test]
 fn where_the_machine_has_no_count_each_death_is_looked_at() {
-    let mut machine = Machine::default();
+    let mut machine = MachineCount::default();
     machine.begin(None);
     for seconds in [0, 100, 10_000] {
         assert!(machine.may_have_ended_one(None, at(seconds * 1000)));

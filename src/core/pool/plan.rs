@@ -23,7 +23,7 @@ pub(crate) struct Demand {
 /// What `forkoff` is to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "a plan does nothing until it is performed"]
-pub(crate) enum Plan {
+pub(crate) enum ForkPlan {
     /// This many `server_fork`s.
     Fork(usize),
     /// SIGINT to this many of the oldest free children.
@@ -41,7 +41,7 @@ pub(crate) fn room(census: Census, queued: usize, attributes: &Attributes) -> us
 }
 
 /// The main decision. The live processes and the queued forks never pass `max_clients`.
-pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> Plan {
+pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> ForkPlan {
     let spare = (census.idle() + demand.queued).saturating_sub(demand.successors);
     let total = spare + census.busy;
     let missing = if total == 0 {
@@ -59,9 +59,9 @@ pub(crate) fn plan(census: Census, demand: Demand, attributes: &Attributes) -> P
     let reserve = usize::from(reserves);
     let forks = wanted.min(room - reserve) + reserve;
     match (forks, demand.surplus) {
-        (0, 0) => Plan::Steady,
-        (0, surplus) => Plan::Retire(surplus),
-        (forks, _) => Plan::Fork(forks),
+        (0, 0) => ForkPlan::Steady,
+        (0, surplus) => ForkPlan::Retire(surplus),
+        (forks, _) => ForkPlan::Fork(forks),
     }
 }
 

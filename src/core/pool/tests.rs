@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::{
-    child::Flags,
+    child::ChildFlags,
     config::{Attributes, Config},
     testing::{at, ms},
 };
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 /// The main decision as the design describes it, one fork at a time.
-fn oracle(census: Census, demand: Demand, limits: &Attributes) -> Plan {
+fn oracle(census: Census, demand: Demand, limits: &Attributes) -> ForkPlan {
     let Census {
         starting,
         free,
@@ -42,9 +42,9 @@ fn oracle(census: Census, demand: Demand, limits: &Attributes) -> Plan {
         forks = (forks + 1).min(room);
     }
     match (forks, demand.surplus) {
-        (0, 0) => Plan::Steady,
-        (0, surplus) => Plan::Retire(surplus),
-        _ => Plan::Fork(forks),
+        (0, 0) => ForkPlan::Steady,
+        (0, surplus) => ForkPlan::Retire(surplus),
+        _ => ForkPlan::Fork(forks),
     }
 }
 
@@ -89,9 +89,9 @@ fn words_pile_up_the_longer_the_less_hangs_on_them() {
 }
 
 /// What must never happen, whatever the numbers are.
-fn check_bounds(census: Census, demand: Demand, limits: &Attributes, plan: Plan) {
+fn check_bounds(census: Census, demand: Demand, limits: &Attributes, plan: ForkPlan) {
     let processes = census.live() + demand.queued;
-    if let Plan::Fork(forks) = plan {
+    if let ForkPlan::Fork(forks) = plan {
         assert!(forks > 0);
         assert!(
             forks + processes <= limits.max_clients,
@@ -209,10 +209,10 @@ fn nothing_is_forked_past_the_limit_however_it_is_owed() {
         owed: 2,
         ..Demand::default()
     };
-    assert_eq!(plan(census, demand, &limits(1, 2, 1, 4)), Plan::Fork(1));
-    assert_eq!(plan(census, demand, &limits(1, 2, 1, 3)), Plan::Steady);
+    assert_eq!(plan(census, demand, &limits(1, 2, 1, 4)), ForkPlan::Fork(1));
+    assert_eq!(plan(census, demand, &limits(1, 2, 1, 3)), ForkPlan::Steady);
     // A limit that was lowered below the number of children.
-    assert_eq!(plan(census, demand, &limits(1, 2, 1, 2)), Plan::Steady);
+    assert_eq!(plan(census, demand, &limits(1, 2, 1, 2)), ForkPlan::Steady);
 }
 
 /// No child but the reserved one gets the last place, and it is there before the pool is full.
@@ -230,9 +230,15 @@ fn the_last_place_is_the_reserved_childs() {
         ..Census::default()
     };
     let forks = |busy, reserved| plan(census(busy, reserved), demand, &limits);
-    assert_eq!((forks(5, 0), forks(5, 1)), (Plan::Fork(3), Plan::Fork(2)));
-    assert_eq!((forks(7, 0), forks(7, 1)), (Plan::Fork(1), Plan::Steady));
-    assert_eq!(forks(8, 0), Plan::Steady, "it was asked for too late");
+    assert_eq!(
+        (forks(5, 0), forks(5, 1)),
+        (ForkPlan::Fork(3), ForkPlan::Fork(2))
+    );
+    assert_eq!(
+        (forks(7, 0), forks(7, 1)),
+        (ForkPlan::Fork(1), ForkPlan::Steady)
+    );
+    assert_eq!(forks(8, 0), ForkPlan::Steady, "it was asked for too late");
     let is_due = [4, 5, 7].map(|busy| is_reserve_due(census(busy, 0), &limits));
     assert_eq!(is_due, [false, true, true]);
     assert!(!is_reserve_due(census(7, 1), &limits), "there is one");
@@ -243,7 +249,7 @@ fn the_last_place_is_the_reserved_childs() {
     assert!(!is_reserve_due(leaving, &limits), "the pool gets smaller");
     assert_eq!(
         plan(leaving, Demand { owed: 1, ..demand }, &limits),
-        Plan::Fork(1)
+        ForkPlan::Fork(1)
     );
     let is_idle = [3, 4].map(|busy| is_reserve_idle(census(busy, 1), &limits));
     assert_eq!(is_idle, [true, false]);
@@ -259,7 +265,7 @@ fn a_lasting_surplus_is_announced_once() {
     assert!(!surplus.take_due(ms(1000), at(1000)));
     assert_eq!(surplus.next(ms(1000)), None, "nobody is asked without end");
     assert_eq!(surplus.lasted(ms(1000), at(1000)), 2, "it is still there");
-    // One more child too many is announced separately, and so is a surplus after a dip.
+    // One more child too many is announced separately, like a surplus after a dip.
     surplus.observe(3, at(1500));
     assert_eq!(surplus.next(ms(1000)), Some(at(2500)));
     surplus.observe(1, at(1600));
@@ -356,7 +362,7 @@ fn overdue_is_longer_than_the_timeout_and_says_who_is_busy() {
     pool.set_state(ids[1], State::Free);
     pool.set_state(ids[2], State::Busy);
     pool.set_state(ids[3], State::Retiring);
-    pool.get_mut(ids[4]).unwrap().flags |= Flags::UNREAD;
+    pool.get_mut(ids[4]).unwrap().flags |= ChildFlags::UNREAD;
     let overdue = |pool: &Pool, now, gaps| pool.overdue(ms(1000), at(now), ms(gaps));
     assert_eq!(overdue(&pool, 1000, 0), (vec![], vec![]));
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The letter of version 1: one space between two words, and numbers without signs and leading
+//! The exact form of version 1: one space between two words, and numbers without signs and leading
 //! zeros. A lenient reader and a strict one could take the same line for two clients.
 
 /// Whether a line that ends with CR and LF has the shape that the specification asks for. Addresses

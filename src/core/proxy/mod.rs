@@ -1,5 +1,5 @@
-//! Where a PROXY protocol header ends, and whether it keeps to the letter of the specification.
-//! Looks at bytes that were received; reads none, and interprets no address.
+//! Where a PROXY protocol header ends, and whether it follows the specification exactly. Looks at
+//! bytes that were received; reads none, and interprets no address.
 
 pub(crate) mod checksum;
 pub(crate) mod line;

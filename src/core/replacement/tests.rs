@@ -1,9 +1,10 @@
 //! The steps of a replacement, one by one and in all small pools; the limits; whose memory is read.
 
+mod full_pool;
+
 use super::{limits::Standing, *};
 use crate::core::testing::{at, ms};
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 
 fn id(serial: u32) -> ChildId {
     ChildId::new(serial, serial)
@@ -22,12 +23,12 @@ fn old(serial: u32) -> Candidate {
     }
 }
 
-fn pool(candidates: Vec<Candidate>) -> Outlook {
-    Outlook {
+fn pool(candidates: Vec<Candidate>) -> PoolView {
+    PoolView {
         candidates,
         room: 10,
         at_once: 2,
-        ..Outlook::default()
+        ..PoolView::default()
     }
 }
 
@@ -50,16 +51,16 @@ fn a_child_goes_when_its_successor_is_ready() {
         (vec![], 2),
         "at most two at once"
     );
-    assert_eq!(replacement.forked(), Some(Role::Successor));
-    assert_eq!(replacement.forked(), Some(Role::Successor));
+    assert_eq!(replacement.forked(), Some(SuccessorRole::Successor));
+    assert_eq!(replacement.forked(), Some(SuccessorRole::Successor));
     assert_eq!(replacement.forked(), None, "a fork of forkoff's");
-    let waits = Outlook {
+    let waits = PoolView {
         starting: 2,
         ..pool(vec![old(1), old(2), old(3)])
     };
     assert_eq!(replacement.step(waits), Moves::default());
-    replacement.started(id(7), Some(Role::Successor));
-    let ready = Outlook {
+    replacement.started(id(7), Some(SuccessorRole::Successor));
+    let ready = PoolView {
         starting: 1,
         renewed: true,
         ..pool(vec![old(1), old(2), old(3)])
@@ -77,7 +78,7 @@ fn a_reload_ends_when_no_old_child_is_left_and_a_new_one_is_ready() {
     assert_eq!(empty.reloaded, None, "no new child is ready");
     assert!(replacement.is_reloading());
     replacement.started(id(7), None);
-    let moves = replacement.step(Outlook {
+    let moves = replacement.step(PoolView {
         renewed: true,
         ..pool(vec![])
     });
@@ -97,14 +98,14 @@ fn without_room_a_free_child_goes_first_and_its_place_is_filled() {
         busy: true,
         ..old(1)
     };
-    let full = || Outlook {
+    let full = || PoolView {
         room: 0,
         at_once: 1,
         ..pool(vec![busy, old(2)])
     };
     let moves = replacement.step(full());
     assert_eq!((stopped(&moves), moves.forks), (vec![2], 0));
-    let leaving = Outlook {
+    let leaving = PoolView {
         leaving: 1,
         retiring: vec![id(2)],
         room: 0,
@@ -112,15 +113,15 @@ fn without_room_a_free_child_goes_first_and_its_place_is_filled() {
         ..pool(vec![busy])
     };
     assert_eq!(replacement.step(leaving), Moves::default(), "one at a time");
-    let moves = replacement.step(Outlook {
+    let moves = replacement.step(PoolView {
         room: 1,
         at_once: 1,
         ..pool(vec![busy])
     });
     assert_eq!((stopped(&moves), moves.forks), (vec![], 1));
-    assert_eq!(replacement.forked(), Some(Role::Refill(id(2))));
-    replacement.started(id(7), Some(Role::Refill(id(2))));
-    let moves = replacement.step(Outlook {
+    assert_eq!(replacement.forked(), Some(SuccessorRole::Refill(id(2))));
+    replacement.started(id(7), Some(SuccessorRole::Refill(id(2))));
+    let moves = replacement.step(PoolView {
         room: 0,
         at_once: 1,
         renewed: true,
@@ -142,19 +143,19 @@ fn children_that_went_first_and_serve_for_long_are_waited_for() {
         busy: true,
         ..old(serial)
     };
-    let full = Outlook {
+    let full = PoolView {
         room: 0,
         ..pool(vec![busy(1), busy(2), busy(3)])
     };
     assert_eq!(stopped(&replacement.step(full)), [1, 2]);
-    let serving = Outlook {
+    let serving = PoolView {
         room: 0,
         retiring: vec![id(1), id(2)],
         ..pool(vec![busy(3)])
     };
     assert_eq!(replacement.step(serving), Moves::default());
     // A fork of forkoff's has taken the place of one.
-    let taken = Outlook {
+    let taken = PoolView {
         room: 0,
         retiring: vec![id(2)],
         ..pool(vec![busy(3)])
@@ -166,7 +167,7 @@ fn children_that_went_first_and_serve_for_long_are_waited_for() {
 #[test]
 fn a_child_that_went_first_and_serves_for_long_is_not_waited_for() {
     let mut replacement = reloading();
-    let full = |candidates| Outlook {
+    let full = |candidates| PoolView {
         room: 0,
         at_once: 1,
         ..pool(candidates)
@@ -176,7 +177,7 @@ fn a_child_that_went_first_and_serves_for_long_is_not_waited_for() {
         ..old(1)
     };
     assert_eq!(stopped(&replacement.step(full(vec![busy]))), [1]);
-    let serving = |slow: &[u32]| Outlook {
+    let serving = |slow: &[u32]| PoolView {
         retiring: vec![id(1)],
         slow: slow.iter().copied().map(id).collect(),
         ..full(vec![old(2), old(3)])
@@ -185,19 +186,19 @@ fn a_child_that_went_first_and_serves_for_long_is_not_waited_for() {
     assert_eq!(stopped(&replacement.step(serving(&[1]))), [2]);
     // The place of that one is filled, and not that of the slow one.
     replacement.ended(id(2), false);
-    let moves = replacement.step(Outlook {
+    let moves = replacement.step(PoolView {
         room: 1,
         ..serving(&[1])
     });
     assert_eq!((stopped(&moves), moves.forks), (vec![], 1));
-    assert_eq!(replacement.forked(), Some(Role::Refill(id(2))));
+    assert_eq!(replacement.forked(), Some(SuccessorRole::Refill(id(2))));
     assert!(replacement.went_first(id(1)));
 }
 
 #[test]
 fn no_child_goes_first_while_failures_delay_forks() {
     let mut replacement = reloading();
-    let full = Outlook {
+    let full = PoolView {
         room: 0,
         delayed: true,
         ..pool(vec![old(1), old(2)])
@@ -252,7 +253,7 @@ fn limits_come_first_then_the_newest_of_the_old_epochs() {
         ..old(3)
     };
     for serial in 11..14 {
-        replacement.started(id(serial), Some(Role::Successor));
+        replacement.started(id(serial), Some(SuccessorRole::Successor));
     }
     let moves = replacement.step(pool(vec![old(1), second, limited]));
     assert_eq!(stopped(&moves), [3, 2, 1]);
@@ -264,7 +265,7 @@ fn a_refused_fork_is_asked_for_again_with_the_next_event() {
     let mut replacement = reloading();
     assert_eq!(replacement.step(pool(vec![old(1)])).forks, 1);
     assert!(!replacement.is_due());
-    let queued = Outlook {
+    let queued = PoolView {
         queued: 1,
         ..pool(vec![old(1)])
     };
@@ -315,7 +316,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
-    /// Never more stops of ready children than successors that are ready, except for want of room;
+    /// Never more stops of ready children than successors that are ready, except for lack of room;
     /// never more under way than allowed; never more forks than there is room.
     #[test]
     fn a_step_keeps_to_its_bounds(
@@ -328,13 +329,13 @@ proptest! {
         delayed: bool,
     ) {
         let mut replacement = reloading();
-        (0..ready).for_each(|n| replacement.started(id(100 + n), Some(Role::Successor)));
+        (0..ready).for_each(|n| replacement.started(id(100 + n), Some(SuccessorRole::Successor)));
         let able = candidates.iter().filter(|old| old.ready).count();
         let all = candidates.len();
-        let outlook = Outlook {
-            candidates, starting, room, leaving, at_once, delayed, ..Outlook::default()
+        let pool_view = PoolView {
+            candidates, starting, room, leaving, at_once, delayed, ..PoolView::default()
         };
-        let moves = replacement.step(outlook);
+        let moves = replacement.step(pool_view);
         let stops = moves.stop.len() - (all - able);
         let exchanged = (ready as usize).min(able);
         prop_assert!(stops >= exchanged);
@@ -347,27 +348,6 @@ proptest! {
         prop_assert_eq!(moves.replaced.len(), exchanged);
     }
 
-    /// Whatever children have in hand in a full pool: no more are missing than may be, but for those that
-    /// were not waited for, and all are replaced but those that serve for ever, which are told to stop.
-    #[test]
-    fn no_child_holds_up_the_others_in_a_full_pool(
-        serves in prop::collection::vec(prop::option::weighted(0.7, 0..30_u32), 1..12),
-        at_once in 1..4_usize,
-    ) {
-        let mut full = FullPool::new(&serves, at_once);
-        for _ in 0..400 {
-            full.step();
-            prop_assert!(full.children.len() <= serves.len());
-            let may_miss = at_once + full.late.len();
-            prop_assert!(full.missing() <= may_miss, "{:?}", full.children);
-        }
-        let old = full.children.iter().filter(|child| child.is_old);
-        let expected = serves.iter().filter(|serves| serves.is_none()).count();
-        prop_assert_eq!(old.clone().count(), expected);
-        prop_assert!(old.clone().all(|child| child.told.is_some()));
-        prop_assert_eq!(full.replacement.is_reloading(), expected == serves.len());
-    }
-
     #[test]
     fn limits_are_spread_below_the_limit(limit in 1..u64::MAX, seed: u32, percent in 0..150_usize) {
         let soft = soft(limit, Spread { percent, seed }).unwrap();
@@ -375,154 +355,6 @@ proptest! {
         prop_assert!(soft >= 1 && soft <= limit);
         prop_assert!(u128::from(limit - soft) <= span);
         prop_assert!(hard(limit) >= limit);
-    }
-}
-
-/// A child in steps of a tenth of a second.
-#[derive(Debug)]
-struct Modelled {
-    id: ChildId,
-    is_old: bool,
-    role: Option<Role>,
-    /// How long it starts.
-    starts: u32,
-    /// How long it serves each client; 0 if it is idle, `None` for ever.
-    serves: Option<u32>,
-    /// How long it has what it has in hand.
-    left: Option<u32>,
-    /// Since when it is told to stop.
-    told: Option<u32>,
-}
-
-/// A reload of a pool that has as many children as allowed.
-struct FullPool {
-    replacement: Replacement,
-    children: Vec<Modelled>,
-    most: usize,
-    at_once: usize,
-    now: u32,
-    serial: u32,
-    /// Children that were not waited for, and have ended; their places are not filled.
-    late: BTreeSet<ChildId>,
-}
-
-impl FullPool {
-    fn new(serves: &[Option<u32>], at_once: usize) -> Self {
-        let child = |(serves, serial): (&Option<u32>, u32)| Modelled {
-            id: id(serial),
-            is_old: true,
-            role: None,
-            starts: 0,
-            serves: *serves,
-            left: *serves,
-            told: None,
-        };
-        Self {
-            replacement: reloading(),
-            children: serves.iter().zip(1..).map(child).collect(),
-            most: serves.len(),
-            at_once,
-            now: 0,
-            serial: 100,
-            late: BTreeSet::new(),
-        }
-    }
-
-    /// Of a child that was told to stop and has not ended.
-    fn is_slow(&self, child: &Modelled) -> bool {
-        let patience = PATIENCE.as_millis() as u32 / 100;
-        child.told.is_some_and(|told| told + patience <= self.now)
-    }
-
-    /// How many places are empty, or have a child that starts or is awaited.
-    fn missing(&self) -> usize {
-        let awaited = |child: &&Modelled| child.told.is_some() && !self.is_slow(child);
-        let starting = |child: &&Modelled| child.starts > 0;
-        let missing = self
-            .children
-            .iter()
-            .filter(|it| awaited(it) || starting(it));
-        missing.count() + self.most - self.children.len()
-    }
-
-    fn step(&mut self) {
-        self.now += 1;
-        self.live();
-        let moves = self.replacement.step(self.outlook());
-        for (id, _) in moves.stop {
-            let mut children = self.children.iter_mut();
-            let child = children.find(|it| it.id == id).expect("a child");
-            child.told = Some(self.now);
-        }
-        (0..moves.forks).for_each(|_| self.fork());
-    }
-
-    /// What children do in a step: a busy pool, in which each has the next client at once.
-    fn live(&mut self) {
-        for child in &mut self.children {
-            if child.starts > 0 {
-                child.starts -= 1;
-                if child.starts == 0 {
-                    self.replacement.started(child.id, child.role);
-                    if let Some(Role::Refill(filled)) = child.role {
-                        self.late.remove(&filled);
-                    }
-                }
-            }
-            match child.left {
-                Some(0) if child.told.is_none() => child.left = child.serves,
-                left => child.left = left.map(|left| left.saturating_sub(1)),
-            }
-        }
-        let all = std::mem::take(&mut self.children);
-        let has_ended = |child: &Modelled| child.told.is_some() && child.left == Some(0);
-        let (ended, living): (Vec<_>, Vec<_>) = all.into_iter().partition(has_ended);
-        self.children = living;
-        ended.iter().for_each(|child| self.end(child));
-    }
-
-    fn end(&mut self, child: &Modelled) {
-        self.replacement.ended(child.id, false);
-        if self.is_slow(child) {
-            self.late.insert(child.id);
-        }
-    }
-
-    fn outlook(&self) -> Outlook {
-        let untold = self.children.iter().filter(|child| child.told.is_none());
-        let told = self.children.iter().filter(|child| child.told.is_some());
-        let candidate = |child: &Modelled| Candidate {
-            busy: child.serves != Some(0),
-            ..old(child.id.serial())
-        };
-        let is_new = |child: &&Modelled| !child.is_old && child.starts == 0;
-        Outlook {
-            candidates: untold
-                .clone()
-                .filter(|it| it.is_old)
-                .map(candidate)
-                .collect(),
-            starting: untold.clone().filter(|it| it.starts > 0).count(),
-            renewed: untold.clone().any(|child| is_new(&child)),
-            room: self.most - self.children.len(),
-            retiring: told.clone().map(|it| it.id).collect(),
-            slow: told.filter(|it| self.is_slow(it)).map(|it| it.id).collect(),
-            at_once: self.at_once,
-            ..Outlook::default()
-        }
-    }
-
-    fn fork(&mut self) {
-        self.serial += 1;
-        self.children.push(Modelled {
-            id: id(self.serial),
-            is_old: false,
-            role: self.replacement.forked(),
-            starts: 3,
-            serves: Some(1),
-            left: Some(1),
-            told: None,
-        });
     }
 }
 

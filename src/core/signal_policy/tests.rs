@@ -10,19 +10,19 @@ fn arrived(signals: &[(Signal, u64)]) -> Arrived {
     arrived
 }
 
-fn leads(leads: &[(Signal, &str)]) -> Leads {
+fn leads(leads: &[(Signal, &str)]) -> SignalStates {
     let own = |(signal, state): &(Signal, &str)| (*signal, (*state).to_owned());
     leads.iter().map(own).collect()
 }
 
 #[test]
 fn each_signal_asks_for_what_its_row_says() {
-    let none = Leads::new();
+    let none = SignalStates::new();
     let alone = |signal| demands(&arrived(&[(signal, 2)]), &none);
     for stop in [Signal::Terminate, Signal::Interrupt] {
         assert_eq!(alone(stop).stops, 2);
     }
-    assert_eq!(alone(Signal::Quit).patient_stops, 2);
+    assert_eq!(alone(Signal::Quit).unbounded_stops, 2);
     assert!(alone(Signal::Hangup).reload);
     assert!(alone(Signal::User1).reopen);
     assert!(alone(Signal::User2).upgrade);
@@ -73,11 +73,11 @@ fn a_signal_that_a_subclass_has_taken_shuts_nothing_down_but_deaths_are_looked_f
     assert_eq!(demands(&heard, &leads).stops, 1);
 }
 
-/// With `handle_signals` off all is left as the program has it, but for SIGCHLD; `resize_signals`
-/// changes nothing but the two signals that it names.
+/// With `handle_signals` off everything is left as the program has it, except for SIGCHLD;
+/// `resize_signals` changes nothing but the two signals that it names.
 #[test]
 fn the_attributes_say_which_signals_are_taken_over() {
-    let takes = |handle_signals, resize_signals| Takes {
+    let takes = |handle_signals, resize_signals| TakenSignals {
         handle_signals,
         resize_signals,
     };
@@ -111,24 +111,24 @@ fn each_signal_has_one_row() {
 }
 
 /// How the documents describe a row.
-fn documented(row: &Row) -> String {
+fn documented(row: &SignalRow) -> String {
     let parent = match (row.parent, row.lead) {
-        (InParent::Handled, Lead::Stop) => {
+        (InParent::Handled, SignalEffect::Stop) => {
             "a stop within `shutdown_timeout`; the second, SIGKILL to the children that are left"
         }
-        (InParent::Handled, Lead::PatientStop) => "a stop without a bound",
-        (InParent::Handled, Lead::Reload) => "state `reload`",
-        (InParent::Handled, Lead::Reopen) => "state `reopen_logs`",
-        (InParent::Handled, Lead::Upgrade) => "state `upgrade`",
-        (InParent::Resizing, Lead::Raise) => {
+        (InParent::Handled, SignalEffect::UnboundedStop) => "a stop without a bound",
+        (InParent::Handled, SignalEffect::Reload) => "state `reload`",
+        (InParent::Handled, SignalEffect::Reopen) => "state `reopen_logs`",
+        (InParent::Handled, SignalEffect::Upgrade) => "state `upgrade`",
+        (InParent::Resizing, SignalEffect::Raise) => {
             "ignored, unless the program handles it; with `resize_signals`, `max_clients` + 1"
         }
-        (InParent::Resizing, Lead::Lower) => {
+        (InParent::Resizing, SignalEffect::Lower) => {
             "ignored, unless the program handles it; with `resize_signals`, `max_clients` − 1"
         }
-        (InParent::NotIgnored, Lead::Deaths) => "handled: looks for deaths",
-        (InParent::Ignored, Lead::Nothing) => "ignored, unless the program handles it",
-        (InParent::Left, Lead::Nothing) => "left as it is",
+        (InParent::NotIgnored, SignalEffect::Deaths) => "handled: looks for deaths",
+        (InParent::Ignored, SignalEffect::Nothing) => "ignored, unless the program handles it",
+        (InParent::Left, SignalEffect::Nothing) => "left as it is",
         other => panic!("no words for {other:?}"),
     };
     let opt_out = match row.parent {
@@ -189,17 +189,17 @@ fn unix_name(signal: Signal) -> &'static str {
 }
 
 /// How the guide for operators begins what a row leads to.
-fn for_operators(row: &Row) -> &'static str {
+fn for_operators(row: &SignalRow) -> &'static str {
     match row.lead {
-        Lead::Stop => "Stops: ",
-        Lead::PatientStop => "Stops in the same way, without a bound.",
-        Lead::Reload => "Reloads: ",
-        Lead::Reopen => "Has the parent and all children reopen their logs: ",
-        Lead::Upgrade => "Upgrades: ",
-        Lead::Raise | Lead::Lower => "Nothing. With `resize_signals`: ",
-        Lead::Deaths => "Looks for children that have ended.",
-        Lead::Nothing if row.parent == InParent::Left => "Has its default action, ",
-        Lead::Nothing => "Nothing.",
+        SignalEffect::Stop => "Stops: ",
+        SignalEffect::UnboundedStop => "Stops in the same way, without a bound.",
+        SignalEffect::Reload => "Reloads: ",
+        SignalEffect::Reopen => "Has the parent and all children reopen their logs: ",
+        SignalEffect::Upgrade => "Upgrades: ",
+        SignalEffect::Raise | SignalEffect::Lower => "Nothing. With `resize_signals`: ",
+        SignalEffect::Deaths => "Looks for children that have ended.",
+        SignalEffect::Nothing if row.parent == InParent::Left => "Has its default action, ",
+        SignalEffect::Nothing => "Nothing.",
     }
 }
 

@@ -2,7 +2,7 @@
 //! processes. Knows nothing of the loop.
 
 use super::{
-    model::{Doing, Model},
+    model::{Model, ModelActivity},
     random::Random,
 };
 use crate::core::{
@@ -106,7 +106,7 @@ impl Kernel {
         let Some(entry) = entry.filter(|entry| entry.id == id && !entry.reaped) else {
             return Reaped::Ended(Collected::default());
         };
-        let Doing::Dead(raw) = entry.model.doing else {
+        let ModelActivity::Dead(raw) = entry.model.activity else {
             return Reaped::Not;
         };
         entry.reaped = true;

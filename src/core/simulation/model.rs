@@ -1,6 +1,6 @@
 //! A model child: its next step, and the pipes that it writes to. Knows nothing of the core.
 
-use super::pipe::Pipe;
+use super::pipe::ModelPipe;
 use crate::core::{
     child::Signal,
     draining::QueuedClients,
@@ -28,7 +28,7 @@ pub(super) enum Fault {
 
 /// What a child does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Doing {
+pub(super) enum ModelActivity {
     Starting,
     Waiting,
     Serving,
@@ -49,16 +49,16 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) pid: u32,
-    pub(super) doing: Doing,
+    pub(super) activity: ModelActivity,
     pub(super) fault: Option<Fault>,
     /// It has overwritten its board entry, which contradicts its words for as long as it lives.
     pub(super) lies: bool,
     /// It has written what may be words, such as a BUSY in its start.
     pub(super) forges: bool,
-    pub(super) stdout: Pipe,
-    pub(super) stderr: Pipe,
+    pub(super) stdout: ModelPipe,
+    pub(super) stderr: ModelPipe,
     /// The pipe of its words, if they have one of their own.
-    pub(super) comm: Option<Pipe>,
+    pub(super) comm: Option<ModelPipe>,
     words: CommWords,
     /// It is kept for the time when all others are busy, and serves nobody.
     pub(super) reserved: bool,
@@ -86,12 +86,12 @@ impl Model {
     pub(super) fn new(pid: u32, capacity: usize, words: CommWords) -> Self {
         Self {
             pid,
-            doing: Doing::Starting,
+            activity: ModelActivity::Starting,
             fault: None,
             lies: false,
             forges: false,
-            stdout: Pipe::new(capacity),
-            stderr: Pipe::new(capacity),
+            stdout: ModelPipe::new(capacity),
+            stderr: ModelPipe::new(capacity),
             comm: None,
             words,
             reserved: false,
@@ -110,11 +110,11 @@ impl Model {
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        matches!(self.doing, Doing::Dead(_))
+        matches!(self.activity, ModelActivity::Dead(_))
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.doing == Doing::Serving
+        self.activity == ModelActivity::Serving
     }
 
     /// Whether it runs.
@@ -145,17 +145,17 @@ impl Model {
     }
 
     pub(super) fn die(&mut self, raw: i32) {
-        self.doing = Doing::Dead(raw);
+        self.activity = ModelActivity::Dead(raw);
         self.stdout.close();
         self.stderr.close();
-        self.comm.iter_mut().for_each(Pipe::close);
+        self.comm.iter_mut().for_each(ModelPipe::close);
         self.plan += 1;
     }
 
     /// Whether one of its pipes has something that the poller has not reported.
     pub(super) fn has_edge(&self) -> bool {
         let pipes = [&self.stdout, &self.stderr].into_iter().chain(&self.comm);
-        pipes.into_iter().any(Pipe::has_edge)
+        pipes.into_iter().any(ModelPipe::has_edge)
     }
 
     /// Whether nobody would hear its words.
@@ -172,8 +172,8 @@ impl Model {
     }
 
     fn state_byte(&self) -> u8 {
-        self.words.byte(match self.doing {
-            Doing::Serving => Word::Busy,
+        self.words.byte(match self.activity {
+            ModelActivity::Serving => Word::Busy,
             _ => Word::NotBusy,
         })
     }
@@ -181,7 +181,7 @@ impl Model {
     pub(super) fn say_ack(&mut self) {
         let ack = self.words.byte(Word::Ack);
         let message = [b'\n', ack, b'\n', self.state_byte(), b'\n'];
-        let leaving = self.is_leaving() && self.doing != Doing::Serving;
+        let leaving = self.is_leaving() && self.activity != ModelActivity::Serving;
         let silent = leaving || !self.stated;
         let length = if silent { 3 } else { message.len() };
         self.unsaid = !self.say(&message[..length]);

@@ -1,13 +1,13 @@
 //! A model of a pipe with a fixed capacity. Knows no words.
 
-use crate::core::system::Found;
+use crate::core::system::PipeRead;
 use std::{collections::VecDeque, io};
 
 /// Up to this many bytes the kernel writes all or nothing (PIPE_BUF).
 const ATOMIC: usize = 4096;
 
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(super) struct ModelPipe {
     bytes: VecDeque<u8>,
     capacity: usize,
     closed: bool,
@@ -17,7 +17,7 @@ pub(super) struct Pipe {
     broken: bool,
 }
 
-impl Pipe {
+impl ModelPipe {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             bytes: VecDeque::new(),
@@ -78,7 +78,7 @@ impl Pipe {
     }
 
     /// Reads like read(2): what is there, as far as the buffer has room.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Found> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<PipeRead> {
         if self.broken {
             return Err(io::Error::from_raw_os_error(5));
         }
@@ -87,9 +87,9 @@ impl Pipe {
             *to = from;
         }
         Ok(match (count, self.closed) {
-            (0, true) => Found::End,
-            (0, false) => Found::Nothing,
-            (count, _) => Found::Bytes(count),
+            (0, true) => PipeRead::End,
+            (0, false) => PipeRead::Nothing,
+            (count, _) => PipeRead::Bytes(count),
         })
     }
 }

@@ -11,22 +11,22 @@ mod signals;
 mod system;
 mod upgrade;
 
-pub(crate) use self::laws::Began;
+pub(crate) use self::laws::ShutdownBegan;
 
-use self::{board::Board, children::Recycling, signals::Signals, upgrade::ModelTrial};
+use self::{board::ModelBoard, children::ReplaceAfter, signals::Signals, upgrade::ModelTrial};
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
     child::ChildId,
-    clocks::InHand,
     config::{Attributes, CommChannel, Config, ThreadCheck},
     time::Time,
-    wire::{CommWords, Entry},
+    time_limits::InHand,
+    wire::{BoardEntry, CommWords},
 };
 use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, rc::Rc, time::Duration};
 
 /// What can happen at a time.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Happening {
+enum ModelEvent {
     /// A child's own next step, if its plan has not changed.
     Step(ChildId, u32),
     /// A child's ACK is due.
@@ -47,7 +47,7 @@ enum Happening {
 
 /// The stacks of children, in a world where the parent asks for them.
 #[derive(Debug, Default)]
-struct Stacks {
+struct ModelStacks {
     are_collected: bool,
     /// The children that have left theirs.
     left: Vec<ChildId>,
@@ -57,7 +57,7 @@ struct Stacks {
 
 /// What is on its way to the parent, and when the parent runs next.
 #[derive(Debug, Default)]
-struct Parent {
+struct ModelParent {
     /// When its wait ends.
     wakes_at: Option<Time>,
     /// Until when it does not run.
@@ -77,7 +77,7 @@ struct Parent {
 
 /// What the program of this world has done.
 #[derive(Debug, Default)]
-pub(crate) struct Program {
+pub(crate) struct ModelProgram {
     /// Its hooks or an error may begin a stop that no signal has asked for.
     pub(crate) may_stop: bool,
     /// How many of its states were handled.
@@ -96,7 +96,7 @@ pub(crate) struct SinceSignals {
 
 /// Whether clients can connect.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Door {
+enum Reachability {
     Open,
     /// Queued clients stay, new ones are refused.
     Shut {
@@ -116,21 +116,21 @@ pub(crate) struct World {
     events: u64,
     digest: u64,
     kernel: Kernel,
-    board: Board,
-    parent: Parent,
+    board: ModelBoard,
+    parent: ModelParent,
     pub(crate) signals: Signals,
-    pub(crate) program: Program,
+    pub(crate) program: ModelProgram,
     /// The trial of a new program, if there is one.
     trial: Option<ModelTrial>,
     /// Since when an upgrade has been under way, and for how long the parent had not run by then.
     upgrades_since: Option<(Time, Duration)>,
     upgrade_timeout: Duration,
-    stacks: Stacks,
+    stacks: ModelStacks,
     now: Time,
-    agenda: BinaryHeap<Reverse<(Time, u64, Happening)>>,
+    agenda: BinaryHeap<Reverse<(Time, u64, ModelEvent)>>,
     entered: u64,
     queued_clients: u64,
-    door: Door,
+    reachability: Reachability,
     drain_timeout: Duration,
     ack_interval: Duration,
     /// How much a pipe holds in this world.
@@ -147,7 +147,7 @@ pub(crate) struct World {
     pressure: Option<Duration>,
     /// Whether nothing goes wrong.
     faultless: bool,
-    recycling: Recycling,
+    recycling: ReplaceAfter,
     /// Until when forks fail, and how many more fail whenever they are tried.
     forks_fail_until: Time,
     forks_to_fail: u64,
@@ -227,7 +227,7 @@ impl World {
         world.sheds = !world.random.one_in(4);
         world.pressure = (!world.random.one_in(4)).then_some(Duration::ZERO);
         world.stacks.are_collected = !seed.is_multiple_of(2);
-        world.at(ms(50), Happening::Fault);
+        world.at(ms(50), ModelEvent::Fault);
         (world, attributes)
     }
 
@@ -256,7 +256,7 @@ impl World {
         let slots = attributes.max_clients;
         let mut world = Self::with(random, &attributes, slots);
         world.faultless = true;
-        world.recycling = Recycling {
+        world.recycling = ReplaceAfter {
             due_after: world.random.of(&[5, 23, u32::MAX]),
             leaves_after: u32::MAX,
         };
@@ -271,19 +271,19 @@ impl World {
             events: 0,
             digest: 0,
             kernel: Kernel::new(),
-            board: Board::new(slots, coalesces),
-            parent: Parent::default(),
+            board: ModelBoard::new(slots, coalesces),
+            parent: ModelParent::default(),
             signals: Signals::new(attributes),
-            program: Program::default(),
+            program: ModelProgram::default(),
             trial: None,
             upgrades_since: None,
             upgrade_timeout: attributes.upgrade_timeout,
-            stacks: Stacks::default(),
+            stacks: ModelStacks::default(),
             now: Time::START,
             agenda: BinaryHeap::new(),
             entered: 0,
             queued_clients: 0,
-            door: Door::Open,
+            reachability: Reachability::Open,
             drain_timeout: attributes.drain_timeout,
             ack_interval: attributes.timeout / 2,
             capacity: random.of(&[4096, 8192, 65_536]),
@@ -293,7 +293,7 @@ impl World {
             most: attributes.max_clients,
             pressure: None,
             faultless: false,
-            recycling: Recycling {
+            recycling: ReplaceAfter {
                 due_after: 23,
                 leaves_after: 27,
             },
@@ -305,7 +305,7 @@ impl World {
             abandoned: false,
             random,
         };
-        world.at(ms(5), Happening::Clients);
+        world.at(ms(5), ModelEvent::Clients);
         world
     }
 
@@ -357,7 +357,7 @@ impl World {
         }
     }
 
-    fn at(&mut self, after: Duration, happening: Happening) {
+    fn at(&mut self, after: Duration, happening: ModelEvent) {
         self.entered += 1;
         let entry = (self.now + after, self.entered, happening);
         self.agenda.push(Reverse(entry));
@@ -373,14 +373,14 @@ impl World {
         let now = self.now.since_start().as_nanos() as u64;
         self.digest = self.digest.rotate_left(7) ^ now ^ self.entered;
         match happening {
-            Happening::Step(id, plan) => self.step_of(id, plan),
-            Happening::Ack(id) => self.ack_of(id),
-            Happening::SayAgain(id) => self.say_again(id),
-            Happening::Clients => self.clients(),
-            Happening::Fault => self.fault(),
-            Happening::Deaths => self.hear_of_deaths(),
-            Happening::Signal(row) => self.hear_signal(row),
-            Happening::Impatience => self.lose_patience(),
+            ModelEvent::Step(id, plan) => self.step_of(id, plan),
+            ModelEvent::Ack(id) => self.ack_of(id),
+            ModelEvent::SayAgain(id) => self.say_again(id),
+            ModelEvent::Clients => self.clients(),
+            ModelEvent::Fault => self.fault(),
+            ModelEvent::Deaths => self.hear_of_deaths(),
+            ModelEvent::Signal(row) => self.hear_signal(row),
+            ModelEvent::Impatience => self.lose_patience(),
         }
     }
 }

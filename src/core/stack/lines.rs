@@ -15,13 +15,13 @@ const SEPARATOR: char = '\t';
 
 /// The complete stack of the child with this slot and serial.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Told {
+pub(crate) struct ChildStack {
     pub(crate) slot: u32,
     pub(crate) serial: u32,
     pub(crate) frames: Vec<Frame>,
 }
 
-impl Told {
+impl ChildStack {
     /// Its text.
     pub(crate) fn lines(&self) -> String {
         let mut text = format!("child{SEPARATOR}{}{SEPARATOR}{}\n", self.slot, self.serial);
@@ -75,16 +75,16 @@ fn frame(line: &str) -> Option<Frame> {
 
 /// Takes the text in pieces.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub(crate) struct StackParser {
     line: Vec<u8>,
     /// The line is too long and is left out.
     too_long: bool,
-    current: Option<Told>,
+    current: Option<ChildStack>,
 }
 
-impl Lines {
+impl StackParser {
     /// Takes a piece, and passes each stack that is complete to `found`.
-    pub(crate) fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Told)) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(ChildStack)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (body, ends) = match piece.split_last() {
                 Some((b'\n', body)) => (body, true),
@@ -109,7 +109,7 @@ impl Lines {
         self.line.len()
     }
 
-    fn end_line(&mut self) -> Option<Told> {
+    fn end_line(&mut self) -> Option<ChildStack> {
         let line = std::mem::take(&mut self.line);
         if std::mem::take(&mut self.too_long) {
             return None;
@@ -118,7 +118,7 @@ impl Lines {
         if line == "end" {
             return self.current.take();
         }
-        if let Some(told) = Told::begin(&line) {
+        if let Some(told) = ChildStack::begin(&line) {
             self.current = Some(told);
         } else if let (Some(told), Some(frame)) = (&mut self.current, frame(&line))
             && told.frames.len() < MOST_FRAMES

@@ -1,7 +1,7 @@
 //! When a child is asked, which function is named, and the text between the processes.
 
 use super::{
-    lines::{Lines, MOST_FRAMES, Told},
+    lines::{ChildStack, MOST_FRAMES, StackParser},
     *,
 };
 use proptest::prelude::*;
@@ -108,7 +108,7 @@ fn a_frame_says_what_is_known_of_it() {
 /// Once when it is judged, once more before SIGKILL, and never again.
 #[test]
 fn a_child_is_asked_twice_if_it_does_not_answer() {
-    let mut request = Request::default();
+    let mut request = StackRequest::default();
     assert!(request.ask(at(0)));
     assert!(!request.ask(at(1)), "an answer is expected");
     assert_eq!(request.last_at(at(0), at(5000)), Some(at(4750)));
@@ -121,7 +121,7 @@ fn a_child_is_asked_twice_if_it_does_not_answer() {
 
 #[test]
 fn a_child_that_has_answered_is_not_asked_again() {
-    let mut request = Request::default();
+    let mut request = StackRequest::default();
     assert!(request.ask(at(0)));
     request.answered(vec![named("app::wait", "")]);
     assert_eq!(request.last_at(at(0), at(5000)), None);
@@ -133,14 +133,14 @@ fn a_child_that_has_answered_is_not_asked_again() {
 /// An answer that is still expected does not keep the last question from being asked.
 #[test]
 fn the_last_question_is_asked_although_an_answer_is_expected() {
-    let mut request = Request::default();
+    let mut request = StackRequest::default();
     assert!(request.ask(at(0)));
     assert!(request.ask_last(at(100)));
 }
 
 #[test]
 fn the_last_question_is_never_asked_before_the_child_is_told() {
-    let request = Request::default();
+    let request = StackRequest::default();
     assert_eq!(request.last_at(at(1000), at(1100)), Some(at(1000)));
     assert_eq!(request.last_at(at(1000), at(1000)), Some(at(1000)));
 }
@@ -161,8 +161,8 @@ fn frames() -> impl Strategy<Value = Frame> {
         })
 }
 
-fn read(text: &[u8], piece: usize) -> Vec<Told> {
-    let (mut lines, mut found) = (Lines::default(), Vec::new());
+fn read(text: &[u8], piece: usize) -> Vec<ChildStack> {
+    let (mut lines, mut found) = (StackParser::default(), Vec::new());
     for piece in text.chunks(piece.max(1)) {
         lines.feed(piece, |told| found.push(told));
     }
@@ -182,7 +182,7 @@ proptest! {
         frames in proptest::collection::vec(frames(), 0..20),
         piece in 1_usize..100,
     ) {
-        let told = Told { slot, serial, frames };
+        let told = ChildStack { slot, serial, frames };
         let mut expected = told.clone();
         for frame in &mut expected.frames {
             frame.function = without_controls(&frame.function);
@@ -205,7 +205,7 @@ proptest! {
 
 #[test]
 fn what_is_told_is_bounded() {
-    let endless = Told {
+    let endless = ChildStack {
         slot: 1,
         serial: 2,
         frames: vec![named(&"ä".repeat(5000), &"f".repeat(5000)); 5000],
@@ -218,7 +218,7 @@ fn what_is_told_is_bounded() {
             .is_some_and(|name| name.len() <= 1024)
     );
     // A line without an end is not kept, and what comes after it is read.
-    let mut lines = Lines::default();
+    let mut lines = StackParser::default();
     for _ in 0..1000 {
         lines.feed(&[b'x'; 4096], |_| panic!("nothing was told"));
     }

@@ -1,6 +1,6 @@
 //! The numbers that stand for names in a state. A number is never given another meaning.
 
-use super::encoding::{Field, Input, Why};
+use super::encoding::{ByteReader, DecodeError, Field};
 use crate::core::child::{Reason, Signal, State, with_signals};
 
 /// A name that has a number.
@@ -30,14 +30,14 @@ macro_rules! codes {
                 self.code().put(out);
             }
 
-            fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+            fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
                 u8::take(input).map(Self::of_code)
             }
         }
     )*};
 }
 
-// What a later version may know besides, an earlier one reads as the name after `or`.
+// A name that only a later version knows is read by an earlier one as the name after `or`.
 codes! {
     State or Free {
         Starting = 0,

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Why {
+pub(crate) enum DecodeError {
     /// They do not begin like a state.
     NoState,
     /// They are of this version of the format, which is later than the newest that is known.
@@ -27,7 +27,7 @@ pub(crate) enum Why {
     Contradiction,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoState => f.write_str("this is not the state of a server"),
@@ -46,11 +46,11 @@ impl fmt::Display for Why {
 
 /// Bytes that are being read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Input<'a> {
+pub(super) struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Input<'a> {
+impl<'a> ByteReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -63,25 +63,28 @@ impl<'a> Input<'a> {
         self.rest.len()
     }
 
-    pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Why> {
-        let (bytes, rest) = self.rest.split_at_checked(count).ok_or(Why::CutOff)?;
+    pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
+        let (bytes, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(DecodeError::CutOff)?;
         self.rest = rest;
         Ok(bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Why> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let bytes = self.bytes(N)?;
-        bytes.try_into().map_err(|_| Why::CutOff)
+        bytes.try_into().map_err(|_| DecodeError::CutOff)
     }
 
     /// What follows its length.
-    pub(super) fn sized(&mut self) -> Result<&'a [u8], Why> {
+    pub(super) fn sized(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = u32::take(self)?;
-        self.bytes(usize::try_from(length).map_err(|_| Why::CutOff)?)
+        self.bytes(usize::try_from(length).map_err(|_| DecodeError::CutOff)?)
     }
 
     /// The next field of a record; the default if the writer did not know it.
-    pub(super) fn next<F: Field + Default>(&mut self) -> Result<F, Why> {
+    pub(super) fn next<F: Field + Default>(&mut self) -> Result<F, DecodeError> {
         match self.is_empty() {
             true => Ok(F::default()),
             false => F::take(self),
@@ -92,13 +95,13 @@ impl<'a> Input<'a> {
 /// A value that can be a field of a record.
 pub(super) trait Field: Sized {
     fn put(&self, out: &mut Vec<u8>);
-    fn take(input: &mut Input<'_>) -> Result<Self, Why>;
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError>;
 }
 
 /// A record, or a part of one that may grow: its fields, without its length.
 pub(super) trait Fields: Sized {
     fn put_fields(&self, out: &mut Vec<u8>);
-    fn take_fields(input: &mut Input<'_>) -> Result<Self, Why>;
+    fn take_fields(input: &mut ByteReader<'_>) -> Result<Self, DecodeError>;
 }
 
 macro_rules! numbers {
@@ -108,7 +111,7 @@ macro_rules! numbers {
                 out.extend_from_slice(&self.to_le_bytes());
             }
 
-            fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+            fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
                 input.array().map(Self::from_le_bytes)
             }
         }
@@ -121,11 +124,11 @@ impl Field for bool {
         out.push(u8::from(*self));
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         match u8::take(input)? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(Why::Value),
+            _ => Err(DecodeError::Value),
         }
     }
 }
@@ -137,7 +140,7 @@ impl Field for Duration {
         nanoseconds.put(out);
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         Ok(match u64::take(input)? {
             u64::MAX => Self::MAX,
             nanoseconds => Self::from_nanos(nanoseconds),
@@ -150,7 +153,7 @@ impl Field for Time {
         self.since_start().put(out);
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         Duration::take(input).map(Self::at)
     }
 }
@@ -163,7 +166,7 @@ impl<F: Field> Field for Option<F> {
         }
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         bool::take(input)?.then(|| F::take(input)).transpose()
     }
 }
@@ -179,7 +182,7 @@ impl Field for Vec<u8> {
         put_sized(self, out);
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         input.sized().map(<[u8]>::to_vec)
     }
 }
@@ -189,8 +192,8 @@ impl Field for String {
         put_sized(self.as_bytes(), out);
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
-        Self::from_utf8(Vec::take(input)?).map_err(|_| Why::Value)
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
+        Self::from_utf8(Vec::take(input)?).map_err(|_| DecodeError::Value)
     }
 }
 
@@ -200,22 +203,22 @@ impl<A: Field, B: Field> Field for (A, B) {
         self.1.put(out);
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         Ok((A::take(input)?, B::take(input)?))
     }
 }
 
 /// Several values of one kind: their number, then each after its length.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct List<F>(pub(crate) Vec<F>);
+pub(crate) struct EncodedList<F>(pub(crate) Vec<F>);
 
-impl<F> Default for List<F> {
+impl<F> Default for EncodedList<F> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<F: Field> Field for List<F> {
+impl<F: Field> Field for EncodedList<F> {
     fn put(&self, out: &mut Vec<u8>) {
         // OK because they all fit into memory, and none is smaller than its length.
         (self.0.len() as u32).put(out);
@@ -226,12 +229,12 @@ impl<F: Field> Field for List<F> {
         }
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         let count = u32::take(input)?;
         // Each takes four bytes at least, so that a wrong number reserves no memory.
         let mut values = Vec::new();
         for _ in 0..count {
-            values.push(F::take(&mut Input::new(input.sized()?))?);
+            values.push(F::take(&mut ByteReader::new(input.sized()?))?);
         }
         Ok(Self(values))
     }
@@ -257,7 +260,7 @@ macro_rules! record {
                 $(self.$field.put(out);)*
             }
 
-            fn take_fields(input: &mut Input<'_>) -> Result<Self, Why> {
+            fn take_fields(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
                 Ok(Self { $($field: input.next()?,)* })
             }
         }
@@ -270,8 +273,8 @@ macro_rules! record {
                 fields.put(out);
             }
 
-            fn take(input: &mut Input<'_>) -> Result<Self, Why> {
-                Self::take_fields(&mut Input::new(input.sized()?))
+            fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
+                Self::take_fields(&mut ByteReader::new(input.sized()?))
             }
         }
     )*};

@@ -1,7 +1,7 @@
 //! The bytes of a state as a whole: the header with version, length and checksum, and the records.
 //! Knows no record's meaning.
 
-use super::encoding::{Field, Fields, Input, Why};
+use super::encoding::{ByteReader, DecodeError, Field, Fields};
 use std::fmt;
 
 /// The version of the format that is written. A reader refuses a later one.
@@ -68,11 +68,11 @@ pub(crate) struct BadState {
     /// The kind of the record; `None` for the header.
     record: Option<Tag>,
     offset: usize,
-    why: Why,
+    why: DecodeError,
 }
 
 impl BadState {
-    fn header(offset: usize, why: Why) -> Self {
+    fn header(offset: usize, why: DecodeError) -> Self {
         Self {
             record: None,
             offset,
@@ -84,7 +84,7 @@ impl BadState {
         Self {
             record: Some(tag),
             offset,
-            why: Why::Missing,
+            why: DecodeError::Missing,
         }
     }
 
@@ -92,12 +92,12 @@ impl BadState {
         Self {
             record: Some(tag),
             offset,
-            why: Why::Contradiction,
+            why: DecodeError::Contradiction,
         }
     }
 
     #[cfg(test)]
-    pub(super) fn why(&self) -> &Why {
+    pub(super) fn why(&self) -> &DecodeError {
         &self.why
     }
 }
@@ -115,9 +115,9 @@ impl fmt::Display for BadState {
 impl std::error::Error for BadState {}
 
 /// The bytes while they are written.
-pub(super) struct Frame(Vec<u8>);
+pub(super) struct StateWriter(Vec<u8>);
 
-impl Frame {
+impl StateWriter {
     pub(super) fn new() -> Self {
         Self(vec![0; HEADER])
     }
@@ -153,7 +153,7 @@ impl Frame {
 /// What a record consists of.
 pub(super) trait Payload: Sized {
     fn payload(&self) -> Vec<u8>;
-    fn parse(input: &mut Input<'_>) -> Result<Self, Why>;
+    fn parse(input: &mut ByteReader<'_>) -> Result<Self, DecodeError>;
 }
 
 impl<F: Fields> Payload for F {
@@ -163,7 +163,7 @@ impl<F: Fields> Payload for F {
         bytes
     }
 
-    fn parse(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn parse(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         Self::take_fields(input)
     }
 }
@@ -178,7 +178,7 @@ macro_rules! single {
                 bytes
             }
 
-            fn parse(input: &mut Input<'_>) -> Result<Self, Why> {
+            fn parse(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
                 Self::take(input)
             }
         }
@@ -188,15 +188,15 @@ single!(Vec<u8>, (String, String));
 
 /// A record that was found.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Record<'a> {
+pub(super) struct StateRecord<'a> {
     pub(super) tag: Tag,
     flags: u32,
     payload: &'a [u8],
     offset: usize,
 }
 
-impl Record<'_> {
-    pub(super) fn bad(&self, why: Why) -> BadState {
+impl StateRecord<'_> {
+    pub(super) fn bad(&self, why: DecodeError) -> BadState {
         BadState {
             record: Some(self.tag),
             offset: self.offset,
@@ -205,7 +205,7 @@ impl Record<'_> {
     }
 
     pub(super) fn read<P: Payload>(&self) -> Result<P, BadState> {
-        let mut input = Input::new(self.payload);
+        let mut input = ByteReader::new(self.payload);
         P::parse(&mut input).map_err(|why| BadState {
             offset: self.offset + self.payload.len() - input.len(),
             ..self.bad(why)
@@ -216,7 +216,7 @@ impl Record<'_> {
     pub(super) fn skip(&self) -> Result<(), BadState> {
         match self.flags & MUST {
             0 => Ok(()),
-            _ => Err(self.bad(Why::NotUnderstood)),
+            _ => Err(self.bad(DecodeError::NotUnderstood)),
         }
     }
 }
@@ -224,7 +224,7 @@ impl Record<'_> {
 /// The records of a state whose header and checksum are right.
 pub(super) fn records(
     bytes: &[u8],
-) -> Result<impl Iterator<Item = Result<Record<'_>, BadState>>, BadState> {
+) -> Result<impl Iterator<Item = Result<StateRecord<'_>, BadState>>, BadState> {
     let mut rest = check_header(bytes)?;
     Ok(std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -233,41 +233,41 @@ pub(super) fn records(
         let offset = bytes.len() - rest.len();
         let record = next_record(&mut rest, offset);
         if record.is_err() {
-            rest = Input::new(&[]);
+            rest = ByteReader::new(&[]);
         }
         Some(record)
     }))
 }
 
-fn check_header(bytes: &[u8]) -> Result<Input<'_>, BadState> {
-    let mut input = Input::new(bytes);
-    let mut next = || -> Result<(&[u8], u32, u32, u32), Why> {
+fn check_header(bytes: &[u8]) -> Result<ByteReader<'_>, BadState> {
+    let mut input = ByteReader::new(bytes);
+    let mut next = || -> Result<(&[u8], u32, u32, u32), DecodeError> {
         let magic = input.bytes(MAGIC.len())?;
         let mut number = || u32::take(&mut input);
         Ok((magic, number()?, number()?, number()?))
     };
     let (magic, format, length, sum) =
-        next().map_err(|_| BadState::header(bytes.len(), Why::NoState))?;
+        next().map_err(|_| BadState::header(bytes.len(), DecodeError::NoState))?;
     if magic != MAGIC {
-        return Err(BadState::header(0, Why::NoState));
+        return Err(BadState::header(0, DecodeError::NoState));
     }
     if format == 0 || format > FORMAT {
-        return Err(BadState::header(8, Why::Future(format)));
+        return Err(BadState::header(8, DecodeError::Future(format)));
     }
     if usize::try_from(length) != Ok(bytes.len()) {
-        return Err(BadState::header(12, Why::Length));
+        return Err(BadState::header(12, DecodeError::Length));
     }
     if checksum(&bytes[HEADER..]) != sum {
-        return Err(BadState::header(16, Why::Checksum));
+        return Err(BadState::header(16, DecodeError::Checksum));
     }
     Ok(input)
 }
 
-fn next_record<'a>(rest: &mut Input<'a>, offset: usize) -> Result<Record<'a>, BadState> {
-    let mut next = || -> Result<Record<'a>, Why> {
+fn next_record<'a>(rest: &mut ByteReader<'a>, offset: usize) -> Result<StateRecord<'a>, BadState> {
+    let mut next = || -> Result<StateRecord<'a>, DecodeError> {
         let (tag, flags) = (u32::take(rest)?, u32::take(rest)?);
-        let length = usize::try_from(u32::take(rest)?).map_err(|_| Why::CutOff)?;
-        Ok(Record {
+        let length = usize::try_from(u32::take(rest)?).map_err(|_| DecodeError::CutOff)?;
+        Ok(StateRecord {
             tag: Tag(tag),
             flags,
             payload: rest.bytes(length)?,
@@ -307,14 +307,14 @@ pub(super) mod testing {
 
     /// A state with one more record.
     pub(crate) fn with_record(bytes: &[u8], tag: u32, must: bool, payload: &[u8]) -> Vec<u8> {
-        let mut frame = Frame(bytes.to_vec());
+        let mut frame = StateWriter(bytes.to_vec());
         frame.any_record(tag, u32::from(must), payload);
         frame.finish()
     }
 
     /// The same with one record longer or shorter, as a later or earlier version would write it.
     pub(crate) fn resized(bytes: &[u8], tag: u32, resize: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
-        let mut frame = Frame::new();
+        let mut frame = StateWriter::new();
         for record in records(bytes).expect("a header") {
             let record = record.expect("a record");
             let mut payload = record.payload.to_vec();
@@ -330,7 +330,7 @@ pub(super) mod testing {
     pub(crate) fn taken_apart(bytes: &[u8]) -> Vec<(u32, bool, Vec<u8>)> {
         let records = records(bytes).expect("a header");
         let records = records.map(|record| record.expect("a record"));
-        let parts = |record: Record<'_>| {
+        let parts = |record: StateRecord<'_>| {
             let must = record.flags & MUST != 0;
             (record.tag.0, must, record.payload.to_vec())
         };
@@ -339,7 +339,7 @@ pub(super) mod testing {
 
     /// Makes the checksum and the length right again.
     pub(crate) fn sealed(bytes: &[u8]) -> Vec<u8> {
-        Frame(bytes.to_vec()).finish()
+        StateWriter(bytes.to_vec()).finish()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The records of a state: what each has, in the order in which it is written. Plain data.
 
-use super::encoding::{Field, Fields, Input, List, Why, record};
+use super::encoding::{ByteReader, DecodeError, EncodedList, Field, Fields, record};
 #[cfg(feature = "holder")]
 use crate::core::child::ChildId;
 use crate::core::time::Time;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What a descriptor is for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Role {
+pub(crate) enum FdRole {
     /// One that this version does not know.
     #[default]
     Unknown,
@@ -35,7 +35,7 @@ pub(crate) enum Role {
     Stops,
 }
 
-impl Role {
+impl FdRole {
     const CODES: [(Self, u32); 11] = [
         (Self::Image, 1),
         (Self::DeathRead, 2),
@@ -51,13 +51,13 @@ impl Role {
     ];
 }
 
-impl Field for Role {
+impl Field for FdRole {
     fn put(&self, out: &mut Vec<u8>) {
         let code = Self::CODES.iter().find(|(role, _)| role == self);
         code.map_or(0, |(_, code)| *code).put(out);
     }
 
-    fn take(input: &mut Input<'_>) -> Result<Self, Why> {
+    fn take(input: &mut ByteReader<'_>) -> Result<Self, DecodeError> {
         let code = u32::take(input)?;
         let role = Self::CODES.iter().find(|(_, known)| *known == code);
         Ok(role.map_or(Self::Unknown, |(role, _)| *role))
@@ -100,7 +100,7 @@ record! {
         /// The process that tells the status, which ends with the program and is to be reaped.
         status_helper: Option<u32>,
         /// The orphans that a holder has, which it reaps: they stay children of its process.
-        orphans: List<u32>,
+        orphans: EncodedList<u32>,
     }
 
     /// A board: the memory that children have their slots on.
@@ -110,11 +110,11 @@ record! {
         /// The length in bytes.
         length: u64,
         /// The slots on it whose children live.
-        slots: List<u32>,
+        slots: EncodedList<u32>,
         /// What the program has declared to count, in its order.
-        metrics: List<String>,
+        metrics: EncodedList<String>,
         /// What the parent itself has counted.
-        own: List<u64>,
+        own: EncodedList<u64>,
     }
 
     /// One child, and what the parent has read of it.
@@ -132,13 +132,13 @@ record! {
         known_timeout: Option<Duration>,
         busy_since: Option<Time>,
         noted_requests: u64,
-        told_requests: u64,
+        said_requests: u64,
         killed_at: Option<Time>,
         retirement: Option<RetirementState>,
         failing: Option<Duration>,
-        last_lines: List<Vec<u8>>,
+        last_lines: EncodedList<Vec<u8>>,
         /// Its stdout, its stderr, its private channel.
-        pipes: List<PipeState>,
+        pipes: EncodedList<PipeState>,
         /// What was last seen of its entry on the board; `None` if it prints all its words.
         seen: Option<SeenState>,
         /// 0: it leads no process group; 1: all signals go to its group; 2: SIGKILL alone does.
@@ -217,7 +217,7 @@ record! {
 
     /// A descriptor that is handed on under its number.
     Descriptor {
-        role: Role,
+        role: FdRole,
         fd: u32,
         /// What tells it from another one that has this number by mistake.
         device: u64,
@@ -228,7 +228,7 @@ record! {
 
     /// Counters by name.
     Ledger {
-        counts: List<(String, u64)>,
+        counts: EncodedList<(String, u64)>,
     }
 
     /// What an operator has told the server and may take back.
@@ -240,7 +240,7 @@ record! {
     /// What was in force before the reload that is under way.
     BeforeReload {
         /// The attributes that were changed while the server ran, by name, as text.
-        attributes: List<(String, String)>,
+        attributes: EncodedList<(String, String)>,
     }
 }
 

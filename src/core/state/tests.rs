@@ -54,7 +54,7 @@ pub(crate) fn full() -> Snapshot {
         known_timeout: Some(Duration::MAX),
         busy_since: Some(at(8)),
         noted_requests: 9,
-        told_requests: 10,
+        said_requests: 10,
         killed_at: Some(at(11)),
         retirement: Some(RetirementState {
             reason: Some(Reason::Reloaded),
@@ -64,8 +64,8 @@ pub(crate) fn full() -> Snapshot {
             forks: 14,
         }),
         failing: Some(Duration::from_secs(1)),
-        last_lines: List(vec![b"a line".to_vec(), Vec::new()]),
-        pipes: List(vec![pipe(20), PipeState::default(), pipe(22)]),
+        last_lines: EncodedList(vec![b"a line".to_vec(), Vec::new()]),
+        pipes: EncodedList(vec![pipe(20), PipeState::default(), pipe(22)]),
         seen: Some(SeenState {
             entry: 1 << 40,
             printed: 2,
@@ -101,19 +101,19 @@ pub(crate) fn full() -> Snapshot {
             asked_at: at(99_000),
             open_files: Some(1024),
             status_helper: Some(4713),
-            orphans: List(vec![4714]),
+            orphans: EncodedList(vec![4714]),
         },
         children: vec![busy, starting],
         descriptors: vec![
             Descriptor {
-                role: Role::Listener,
+                role: FdRole::Listener,
                 fd: 7,
                 device: 8,
                 inode: 1 << 33,
                 kind: 0o140_000,
             },
             Descriptor {
-                role: Role::Pipe,
+                role: FdRole::Pipe,
                 fd: 20,
                 device: 14,
                 inode: 15,
@@ -123,13 +123,13 @@ pub(crate) fn full() -> Snapshot {
         boards: vec![BoardState {
             fd: 9,
             length: 4096 * 51,
-            slots: List(vec![3, 0]),
-            metrics: List(vec!["requests: a counter".to_owned()]),
-            own: List(vec![1, 2, u64::MAX]),
+            slots: EncodedList(vec![3, 0]),
+            metrics: EncodedList(vec!["requests: a counter".to_owned()]),
+            own: EncodedList(vec![1, 2, u64::MAX]),
         }],
         attributes: vec![("max_clients".to_owned(), "60".to_owned())],
         counters: Ledger {
-            counts: List(vec![
+            counts: EncodedList(vec![
                 ("forks".to_owned(), 18),
                 ("deaths.Killed".to_owned(), 2),
             ]),
@@ -145,7 +145,7 @@ pub(crate) fn full() -> Snapshot {
         }],
         orders: Some(Orders { drained: true }),
         before_reload: Some(BeforeReload {
-            attributes: List(vec![("timeout".to_owned(), "5s".to_owned())]),
+            attributes: EncodedList(vec![("timeout".to_owned(), "5s".to_owned())]),
         }),
         unknown: BTreeSet::new(),
     }
@@ -158,7 +158,7 @@ fn what_is_written_is_read() {
     }
 }
 
-fn refused(bytes: &[u8]) -> Why {
+fn refused(bytes: &[u8]) -> DecodeError {
     let bad = Snapshot::decode(bytes).expect_err("a refusal");
     assert!(bad.to_string().contains("at byte"), "{bad}");
     bad.why().clone()
@@ -171,7 +171,7 @@ fn a_state_that_is_cut_off_or_changed_is_refused() {
     for length in 0..bytes.len() {
         let why = refused(&bytes[..length]);
         assert!(
-            [Why::NoState, Why::Length].contains(&why),
+            [DecodeError::NoState, DecodeError::Length].contains(&why),
             "{length}: {why}"
         );
     }
@@ -188,7 +188,7 @@ fn a_record_that_is_cut_off_is_named_with_its_place() {
     let bytes = full().encode();
     let cut = sealed(&bytes[..bytes.len() - 1]);
     let bad = Snapshot::decode(&cut).expect_err("a refusal");
-    assert_eq!(*bad.why(), Why::CutOff);
+    assert_eq!(*bad.why(), DecodeError::CutOff);
     let short = resized(&bytes, 3, |payload| payload.truncate(6));
     let bad = Snapshot::decode(&short).expect_err("a refusal").to_string();
     assert!(bad.starts_with("record child at byte"), "{bad}");
@@ -199,7 +199,7 @@ fn a_record_that_is_cut_off_is_named_with_its_place() {
 fn a_state_of_a_later_format_is_refused() {
     let mut bytes = full().encode();
     bytes[8..12].copy_from_slice(&(FORMAT + 1).to_le_bytes());
-    assert_eq!(refused(&bytes), Why::Future(FORMAT + 1));
+    assert_eq!(refused(&bytes), DecodeError::Future(FORMAT + 1));
     let text = Snapshot::decode(&bytes).expect_err("a refusal").to_string();
     assert!(text.contains("format 2, a later one"), "{text}");
 }
@@ -215,7 +215,7 @@ fn a_record_that_is_not_known_is_skipped_unless_it_must_be_understood() {
     assert_eq!(Snapshot::decode(&more), Ok(read), "it is told of");
     assert_eq!(
         refused(&with_record(&bytes, 4000, true, b"")),
-        Why::NotUnderstood
+        DecodeError::NotUnderstood
     );
 }
 
@@ -228,16 +228,16 @@ fn a_longer_record_is_read_and_a_shorter_one_has_defaults() {
     // The last field of the pool is twelve bytes long.
     let shorter = resized(&bytes, 2, |payload| payload.truncate(payload.len() - 12));
     let mut expected = full();
-    expected.pool.orphans = List::default();
+    expected.pool.orphans = EncodedList::default();
     assert_eq!(Snapshot::decode(&shorter), Ok(expected));
 }
 
 #[test]
 fn what_there_must_be_once_is_there_once() {
     let empty = sealed(&full().encode()[..20]);
-    assert_eq!(refused(&empty), Why::Missing);
+    assert_eq!(refused(&empty), DecodeError::Missing);
     let twice = with_record(&full().encode(), 2, true, b"");
-    assert_eq!(refused(&twice), Why::Twice);
+    assert_eq!(refused(&twice), DecodeError::Twice);
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn children_that_contradict_each_other_are_refused() {
     for change in changes {
         let mut state = full();
         change(&mut state.children[1]);
-        assert_eq!(refused(&state.encode()), Why::Contradiction);
+        assert_eq!(refused(&state.encode()), DecodeError::Contradiction);
     }
 }
 
@@ -259,10 +259,10 @@ fn children_that_contradict_each_other_are_refused() {
 #[test]
 fn names_that_are_not_known_are_read_as_the_nearest() {
     for (code, expected) in [(200, Reason::Asked), (6, Reason::Shutdown)] {
-        let mut input = encoding::Input::new(std::slice::from_ref(&code));
+        let mut input = encoding::ByteReader::new(std::slice::from_ref(&code));
         assert_eq!(<Reason as encoding::Field>::take(&mut input), Ok(expected));
     }
-    let mut input = encoding::Input::new(&[200]);
+    let mut input = encoding::ByteReader::new(&[200]);
     assert_eq!(
         <State as encoding::Field>::take(&mut input),
         Ok(State::Free)

@@ -1,17 +1,17 @@
 //! What a posted name leads to, alarms, and the descriptors of a subclass.
 
 use super::*;
-use crate::core::testing::{Asked, asked, at, due_at, go_to, monitor, ms, warnings};
+use crate::core::testing::{PlainTask, asked, at, due_at, go_to, monitor, ms, warnings};
 
 #[test]
 fn each_documented_state_leads_to_its_event_or_needs_arguments() {
     let states = States::default();
     for state in DOCUMENTED_STATES {
         let expected = match state {
-            "forkoff" => Resolved::Posted(Posted::Forkoff),
-            "server_fork" => Resolved::Posted(Posted::ServerFork),
-            "server_timeout_check" => Resolved::Posted(Posted::ServerTimeoutCheck),
-            "shutdown" => Resolved::Posted(Posted::Shutdown),
+            "forkoff" => Resolved::Posted(PostedState::Forkoff),
+            "server_fork" => Resolved::Posted(PostedState::ServerFork),
+            "server_timeout_check" => Resolved::Posted(PostedState::ServerTimeoutCheck),
+            "shutdown" => Resolved::Posted(PostedState::Shutdown),
             _ => Resolved::NeedsArguments,
         };
         assert_eq!(states.resolve(state), expected, "{state}");
@@ -27,9 +27,12 @@ fn a_registered_name_is_a_state_of_ones_own_but_a_documented_one_stays() {
         states.add(name);
         assert!(states.contains(name));
     }
-    let tick = Resolved::Posted(Posted::State("tick".to_owned()));
+    let tick = Resolved::Posted(PostedState::State("tick".to_owned()));
     assert_eq!(states.resolve("tick"), tick);
-    assert_eq!(states.resolve("forkoff"), Resolved::Posted(Posted::Forkoff));
+    assert_eq!(
+        states.resolve("forkoff"),
+        Resolved::Posted(PostedState::Forkoff)
+    );
     assert_eq!(states.resolve("run_error"), Resolved::NeedsArguments);
 }
 
@@ -51,10 +54,10 @@ fn posting_queues_in_order_and_warns_of_what_cannot_be_posted() {
     assert_eq!(
         asked(&mut monitor),
         [
-            Asked::State("own".to_owned()),
-            Asked::Shutdown,
-            Asked::ServerFork,
-            Asked::State("own".to_owned()),
+            PlainTask::State("own".to_owned()),
+            PlainTask::Shutdown,
+            PlainTask::ServerFork,
+            PlainTask::State("own".to_owned()),
         ]
     );
     assert_eq!(
@@ -77,9 +80,12 @@ fn alarms_post_their_state_when_it_is_time() {
     assert!(monitor.alarm_remove(removed));
     assert!(!monitor.alarm_remove(removed));
     assert_eq!(due_at(&mut monitor, 149), []);
-    assert_eq!(due_at(&mut monitor, 150), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 150), [PlainTask::Forkoff]);
     assert_eq!(monitor.deadline(), Some(at(400)));
-    assert_eq!(due_at(&mut monitor, 400), [Asked::State("own".to_owned())]);
+    assert_eq!(
+        due_at(&mut monitor, 400),
+        [PlainTask::State("own".to_owned())]
+    );
     assert!(!monitor.alarm_remove(late), "it has gone off");
     monitor.delay_set("own", ms(0));
     monitor.alarm_remove_all();

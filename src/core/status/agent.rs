@@ -13,12 +13,12 @@ use std::time::Duration;
 /// half busy: the weight of the slow one strayed from its mean by that mean; with the average by some
 /// hundredths.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Taken {
+pub(crate) struct OccupiedAverage {
     mean: f64,
     noted_at: Option<Time>,
 }
 
-impl Taken {
+impl OccupiedAverage {
     /// After that time a change has arrived to two thirds.
     const FORGETS_AFTER: Duration = Duration::from_secs(5);
 
@@ -39,7 +39,7 @@ impl Taken {
 ///
 /// A weight of 0 would take the server out for clients that are bound to it too, so the smallest is
 /// 1. `ready` takes back an earlier `drain`: HAProxy keeps what an agent does not mention.
-pub(crate) fn line(picture: &Picture, is_ready: bool, taken: Taken) -> String {
+pub(crate) fn line(picture: &Picture, is_ready: bool, taken: OccupiedAverage) -> String {
     match picture.record.stage() {
         Stage::Leaving | Stage::Stopping => "drain\n".to_owned(),
         Stage::Serving if picture.record.is_drained() => "drain\n".to_owned(),
@@ -51,7 +51,7 @@ pub(crate) fn line(picture: &Picture, is_ready: bool, taken: Taken) -> String {
 
 /// How much of the pool could take a connection, in percent: a child that could still be forked counts
 /// as free.
-fn weight(picture: &Picture, taken: Taken) -> u64 {
+fn weight(picture: &Picture, taken: OccupiedAverage) -> u64 {
     // OK to lose digits.
     let most = picture.record.head.max_clients.max(1) as f64;
     let free = 100.0 * (most - taken.mean) / most;
@@ -64,8 +64,8 @@ mod tests {
     use super::*;
     use crate::core::status::{
         figures::Head,
-        picture::{Look, ToldSums},
-        record::Record,
+        picture::{BoardLook, ReportedSums},
+        record::StatusRecord,
     };
     use proptest::prelude::*;
 
@@ -79,19 +79,24 @@ mod tests {
             max_clients,
             ..Head::default()
         };
-        let record = Record {
+        let record = StatusRecord {
             head,
-            ..Record::default()
+            ..StatusRecord::default()
         };
         let now = Time::at(Duration::from_millis(milliseconds));
-        let mut picture = Picture::new(Look::default(), record, &mut ToldSums::default(), now);
+        let mut picture = Picture::new(
+            BoardLook::default(),
+            record,
+            &mut ReportedSums::default(),
+            now,
+        );
         picture.counts.busy = busy;
         picture
     }
 
     /// The line of a server that is asked for the first time.
     fn first(picture: &Picture, is_ready: bool) -> String {
-        let mut taken = Taken::default();
+        let mut taken = OccupiedAverage::default();
         taken.note(picture);
         line(picture, is_ready, taken)
     }
@@ -114,7 +119,7 @@ mod tests {
     /// From none to all of ten children at once, asked every second.
     #[test]
     fn the_weight_follows_a_change_within_seconds() {
-        let mut taken = Taken::default();
+        let mut taken = OccupiedAverage::default();
         taken.note(&picture(Stage::Serving, 0, 10));
         let weights = (1..=20).map(|second| {
             let picture = picture_at(second * 1_000, Stage::Serving, 10, 10);
@@ -130,7 +135,7 @@ mod tests {
     #[test]
     fn the_average_depends_on_no_rate_of_questions() {
         let after = |questions: u64| {
-            let mut taken = Taken::default();
+            let mut taken = OccupiedAverage::default();
             taken.note(&picture(Stage::Serving, 0, 10));
             for question in 1..=questions {
                 let at = 4_000 * question / questions;
@@ -150,7 +155,7 @@ mod tests {
         const MOST: u64 = 1_000;
         // Requests a second times seconds a request: one host is four times slower.
         let loads = [1_250.0, 1_250.0, 5_000.0];
-        let mut taken = [Taken::default(); 3];
+        let mut taken = [OccupiedAverage::default(); 3];
         let mut weights = [100_u64; 3];
         let mut last = weights;
         for second in 0..120 {
@@ -178,7 +183,7 @@ mod tests {
             noted in prop::collection::vec((0_u64..100_000, 0_u64..2_000), 1..50),
             most in 0_u64..1_000,
         ) {
-            let (mut taken, mut now) = (Taken::default(), 0);
+            let (mut taken, mut now) = (OccupiedAverage::default(), 0);
             for (passed, busy) in noted {
                 now += passed;
                 let picture = picture_at(now, Stage::Serving, busy, most);

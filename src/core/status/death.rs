@@ -4,7 +4,7 @@
 use super::{figures::nanoseconds, names};
 use crate::core::{
     child::{Child, Death, Usage},
-    json::Json,
+    json::JsonWriter,
     time::Time,
 };
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) fn text(child: &Child, death: &Death, now: Time, unix: Duration) -> S
     let frames: Vec<_> = death.stack().unwrap_or_default().iter().collect();
     let (mut lines, mut frames) = (&lines[..], &frames[..]);
     loop {
-        let text = Json::of(|json| {
+        let text = JsonWriter::of(|json| {
             describe(json, child, death);
             json.field("at", unix);
             json.field("at_nanoseconds", nanoseconds(now.since_start()));
@@ -37,7 +37,7 @@ pub(crate) fn text(child: &Child, death: &Death, now: Time, unix: Duration) -> S
     }
 }
 
-fn describe(json: &mut Json, child: &Child, death: &Death) {
+fn describe(json: &mut JsonWriter, child: &Child, death: &Death) {
     json.field("id", child.id().to_string());
     json.field("pid", child.pid());
     json.field("epoch", child.epoch());
@@ -56,7 +56,7 @@ fn describe(json: &mut Json, child: &Child, death: &Death) {
     }
 }
 
-fn describe_usage(json: &mut Json, usage: &Usage) {
+fn describe_usage(json: &mut JsonWriter, usage: &Usage) {
     json.field("user_seconds", usage.user_time);
     json.field("system_seconds", usage.system_time);
     json.field("max_resident_bytes", usage.max_resident);

@@ -4,13 +4,13 @@
 use super::{
     history::{SPANS, Sample, mean_queued, per_second},
     names,
-    picture::{Context, Picture, Shown},
+    picture::{Picture, ShownChild, StatusContext},
     texts::ListenerText,
 };
 use crate::core::{
     accept::refusal::Refusal,
     config::{Attribute, Config},
-    json::{Json, Raw},
+    json::{JsonWriter, Raw},
     metrics::{Distribution, Metric, Value},
     time::Time,
 };
@@ -20,9 +20,9 @@ use std::time::Duration;
 const VERSION: u64 = 1;
 
 /// The document.
-pub(crate) fn render(context: &Context<'_>) -> String {
+pub(crate) fn render(context: &StatusContext<'_>) -> String {
     let picture = context.picture;
-    Json::of(|json| {
+    JsonWriter::of(|json| {
         json.field("version", VERSION);
         json.object("server", |json| server(json, context));
         json.object("children", |json| children(json, picture));
@@ -50,7 +50,7 @@ pub(crate) fn render(context: &Context<'_>) -> String {
     })
 }
 
-fn server(json: &mut Json, context: &Context<'_>) {
+fn server(json: &mut JsonWriter, context: &StatusContext<'_>) {
     let (picture, head) = (context.picture, &context.picture.record.head);
     json.field("crate_version", env!("CARGO_PKG_VERSION"));
     json.field("pid", head.pid);
@@ -66,7 +66,7 @@ fn server(json: &mut Json, context: &Context<'_>) {
     json.field("oldest_ack_seconds", picture.oldest_ack());
 }
 
-fn children(json: &mut Json, picture: &Picture) {
+fn children(json: &mut JsonWriter, picture: &Picture) {
     for (state, count) in picture.counts.named() {
         json.field(state, count);
     }
@@ -77,7 +77,7 @@ fn children(json: &mut Json, picture: &Picture) {
     json.field("spare_max", head.max_spare);
 }
 
-fn rates(json: &mut Json, context: &Context<'_>) {
+fn rates(json: &mut JsonWriter, context: &StatusContext<'_>) {
     let now = context.picture.sample();
     json.object("connections_per_second", |json| {
         for seconds in SPANS {
@@ -87,12 +87,12 @@ fn rates(json: &mut Json, context: &Context<'_>) {
     });
 }
 
-/// A rate with two digits after the point, which is more than it is worth.
+/// A rate with two digits after the point, which is more precise than the rate itself.
 fn rounded(rate: f64) -> f64 {
     (rate * 100.0).round() / 100.0
 }
 
-fn history(json: &mut Json, context: &Context<'_>) {
+fn history(json: &mut JsonWriter, context: &StatusContext<'_>) {
     let history = context.history;
     let busy = |_: &Sample, now: &Sample| now.busy;
     let all = |_: &Sample, now: &Sample| now.children;
@@ -104,7 +104,7 @@ fn history(json: &mut Json, context: &Context<'_>) {
     json.values("queue_seconds", history.seconds(mean_queued));
 }
 
-fn counters(json: &mut Json, picture: &Picture) {
+fn counters(json: &mut JsonWriter, picture: &Picture) {
     let (head, tallies) = (&picture.record.head, &picture.record.tallies);
     json.field("connections", picture.connections);
     json.field("forks", head.forks);
@@ -142,14 +142,14 @@ pub(crate) fn saturated_seconds(picture: &Picture) -> Duration {
     Duration::from_nanos(picture.record.head.saturated_for)
 }
 
-fn listener(json: &mut Json, listener: &ListenerText, times: Option<&Distribution>) {
+fn listener(json: &mut JsonWriter, listener: &ListenerText, times: Option<&Distribution>) {
     json.field("name", &*listener.name);
     json.field("queued", listener.queued);
     json.field("limit", listener.limit);
     queue_time(json, "queue_time", times);
 }
 
-fn queue_time(json: &mut Json, key: &str, times: Option<&Distribution>) {
+fn queue_time(json: &mut JsonWriter, key: &str, times: Option<&Distribution>) {
     match times {
         Some(times) => json.object(key, |json| {
             json.field("count", times.count());
@@ -161,21 +161,21 @@ fn queue_time(json: &mut Json, key: &str, times: Option<&Distribution>) {
     }
 }
 
-fn attributes(json: &mut Json, picture: &Picture) {
+fn attributes(json: &mut JsonWriter, picture: &Picture) {
     let (rows, defaults) = (Config::attributes(), Config::default());
     for (row, value) in rows.iter().zip(&picture.record.texts.attributes) {
         json.object(row.name, |json| attribute(json, row, value, &defaults));
     }
 }
 
-fn attribute(json: &mut Json, row: &Attribute, value: &str, defaults: &Config) {
+fn attribute(json: &mut JsonWriter, row: &Attribute, value: &str, defaults: &Config) {
     json.field("value", value);
     json.field("default", row.text(defaults));
     json.field("unit", row.unit);
     json.field("takes_effect", row.takes_effect.to_string());
 }
 
-fn metric(json: &mut Json, metric: Metric) {
+fn metric(json: &mut JsonWriter, metric: Metric) {
     json.field("name", metric.name);
     match metric.value {
         Value::Counter(count) => {
@@ -192,7 +192,7 @@ fn metric(json: &mut Json, metric: Metric) {
     }
 }
 
-fn slot(json: &mut Json, child: &Shown, now: Time) {
+fn slot(json: &mut JsonWriter, child: &ShownChild, now: Time) {
     let row = &child.row;
     let ago = |at: u64| now.since(Time::at_nanoseconds(at));
     json.field("slot", child.slot);

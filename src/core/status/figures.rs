@@ -6,7 +6,7 @@ use crate::core::{
     board::time_bits,
     child::{Child, State},
     monitor::Monitor,
-    status::{Stage, names, picture::Counts},
+    status::{Stage, names, picture::StateCounts},
     time::Time,
 };
 use std::time::Duration;
@@ -175,7 +175,7 @@ impl Row {
 /// be counted twice, it may be one more.
 pub(crate) fn taken(child: &Child) -> u64 {
     match child.noted_requests {
-        0 => child.told_requests,
+        0 => child.said_requests,
         noted => noted,
     }
 }
@@ -211,7 +211,7 @@ pub(crate) struct Known {
 /// them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Slotless {
-    pub(crate) counts: Counts,
+    pub(crate) counts: StateCounts,
     ready: u64,
     connections: u64,
     last_ack: Option<Time>,
@@ -281,8 +281,8 @@ impl Head {
 
 impl Head {
     /// The children that no row tells of, by their state.
-    pub(super) fn slotless(&self) -> Counts {
-        Counts {
+    pub(super) fn slotless(&self) -> StateCounts {
+        StateCounts {
             starting: self.slotless_starting,
             free: self.slotless_free,
             busy: self.slotless_busy,

@@ -4,7 +4,7 @@
 use super::{
     document::saturated_seconds,
     names,
-    picture::{Context, Picture},
+    picture::{Picture, StatusContext},
 };
 use crate::core::{
     accept::refusal::Refusal,
@@ -45,7 +45,7 @@ impl Format {
 
 /// The kinds of families.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+enum FamilyKind {
     Counter,
     Gauge,
     Histogram,
@@ -59,7 +59,7 @@ struct Exposition {
 }
 
 /// The text.
-pub(crate) fn render(context: &Context<'_>, format: Format) -> String {
+pub(crate) fn render(context: &StatusContext<'_>, format: Format) -> String {
     let mut text = Exposition {
         format,
         text: String::new(),
@@ -78,12 +78,12 @@ pub(crate) fn render(context: &Context<'_>, format: Format) -> String {
     text.text
 }
 
-fn server(text: &mut Exposition, context: &Context<'_>) {
+fn server(text: &mut Exposition, context: &StatusContext<'_>) {
     let picture = context.picture;
     let head = &picture.record.head;
     text.family(
         "prefork_build_info",
-        Kind::Gauge,
+        FamilyKind::Gauge,
         "The version of prefork-server.",
     );
     let version = [("version", env!("CARGO_PKG_VERSION"))];
@@ -108,7 +108,11 @@ fn server(text: &mut Exposition, context: &Context<'_>) {
 
 fn children(text: &mut Exposition, picture: &Picture) {
     let head = &picture.record.head;
-    text.family("prefork_children", Kind::Gauge, "Children by their state.");
+    text.family(
+        "prefork_children",
+        FamilyKind::Gauge,
+        "Children by their state.",
+    );
     for (state, count) in picture.counts.named() {
         text.sample("prefork_children", &[("state", state)], count);
     }
@@ -201,7 +205,7 @@ fn hooks(text: &mut Exposition, picture: &Picture) {
 fn exits(text: &mut Exposition, picture: &Picture) {
     let name = "prefork_child_exits";
     let help = "Children that ended, by the cause.";
-    text.family(name, Kind::Counter, help);
+    text.family(name, FamilyKind::Counter, help);
     let deaths = picture.record.tallies.deaths;
     for (cause, count) in names::CAUSES.iter().zip(deaths) {
         text.count(name, "reason", &names::snake_case(cause), count);
@@ -211,7 +215,7 @@ fn exits(text: &mut Exposition, picture: &Picture) {
 fn refusals(text: &mut Exposition, picture: &Picture) {
     let name = "prefork_refused_connections";
     let help = "Connections that were accepted and not served, by the reason.";
-    text.family(name, Kind::Counter, help);
+    text.family(name, FamilyKind::Counter, help);
     let refusals = picture.record.tallies.refusals;
     for (reason, count) in Refusal::ALL.iter().zip(refusals) {
         text.count(name, "reason", &names::snake_case(reason), count);
@@ -222,7 +226,7 @@ fn refusals(text: &mut Exposition, picture: &Picture) {
 fn replacements(text: &mut Exposition, picture: &Picture) {
     let head = &picture.record.head;
     let name = "prefork_reloads";
-    text.family(name, Kind::Counter, "Reloads, by their result.");
+    text.family(name, FamilyKind::Counter, "Reloads, by their result.");
     text.count(name, "result", "done", head.reloads);
     text.count(name, "result", "failed", head.failed_reloads);
     text.counter(
@@ -251,7 +255,7 @@ fn listeners(text: &mut Exposition, picture: &Picture) {
     let times: Vec<_> = own.chain(others).collect();
     if !times.is_empty() {
         let help = "How long connections were queued.";
-        text.family(QUEUE_TIMES, Kind::Histogram, help);
+        text.family(QUEUE_TIMES, FamilyKind::Histogram, help);
     }
     for (listener, times) in times {
         text.distribution(QUEUE_TIMES, &[("listener", listener)], times);
@@ -260,15 +264,15 @@ fn listeners(text: &mut Exposition, picture: &Picture) {
 
 impl Exposition {
     /// Begins a family. In Prometheus's format a counter is named with its suffix here too.
-    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    fn family(&mut self, name: &str, kind: FamilyKind, help: &str) {
         let suffix = match (kind, self.format) {
-            (Kind::Counter, Format::Prometheus) => "_total",
+            (FamilyKind::Counter, Format::Prometheus) => "_total",
             _ => "",
         };
         let word = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            FamilyKind::Counter => "counter",
+            FamilyKind::Gauge => "gauge",
+            FamilyKind::Histogram => "histogram",
         };
         self.names.push(name.to_owned());
         // Writing to a string cannot fail, here and below.
@@ -292,7 +296,7 @@ impl Exposition {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, Kind::Gauge, help);
+        self.family(name, FamilyKind::Gauge, help);
         self.sample(name, &[], value);
     }
 
@@ -305,7 +309,7 @@ impl Exposition {
     ) {
         let mut known = values.filter_map(|(of, value)| Some((of, value?)));
         if let Some(first) = known.next() {
-            self.family(name, Kind::Gauge, help);
+            self.family(name, FamilyKind::Gauge, help);
             for (listener, value) in [first].into_iter().chain(known) {
                 self.sample(name, &[("listener", listener)], value);
             }
@@ -313,7 +317,7 @@ impl Exposition {
     }
 
     fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, Kind::Counter, help);
+        self.family(name, FamilyKind::Counter, help);
         self.sample(&format!("{name}_total"), &[], value);
     }
 
@@ -331,7 +335,7 @@ impl Exposition {
         match metric.value {
             Value::Counter(count) => self.counter(name, "A counter of the program.", count),
             Value::Histogram(distribution) => {
-                self.family(name, Kind::Histogram, "A histogram of the program.");
+                self.family(name, FamilyKind::Histogram, "A histogram of the program.");
                 self.distribution(name, &[], &distribution);
             }
         }

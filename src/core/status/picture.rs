@@ -1,16 +1,16 @@
-//! What there is to show at one moment: the parent's record, and for each child what it has noted on
-//! the board. Believes no number of a child that cannot be true.
+//! What is shown of one moment: the parent's record, and for each child what it has noted on the
+//! board. Believes no number of a child that cannot be true.
 
 use super::{
     Stage,
     figures::Row,
     history::{History, Sample},
-    record::Record,
+    record::StatusRecord,
 };
 use crate::core::{
-    board::{Description, Notes, Sums, View},
+    board::{Description, SlotNotes, Sums, View},
     child::{ChildId, State, believable},
-    metrics::{Distribution, Numbers},
+    metrics::{Distribution, MetricNumbers},
     queue_times::LISTENERS,
     time::Time,
 };
@@ -22,9 +22,9 @@ use std::time::Duration;
 /// before it clears the child's slot. In the other order those of a child that ends between the two
 /// looks would be missing.
 #[derive(Debug, Default)]
-pub(crate) struct Look(Vec<(Notes, Option<Description>)>);
+pub(crate) struct BoardLook(Vec<(SlotNotes, Option<Description>)>);
 
-impl Look {
+impl BoardLook {
     pub(crate) fn at(view: &dyn View, now: Time) -> Self {
         let child = |slot| {
             let notes = view.notes(slot, now);
@@ -37,7 +37,7 @@ impl Look {
 
 /// One child, as it is shown.
 #[derive(Clone, Debug)]
-pub(crate) struct Shown {
+pub(crate) struct ShownChild {
     pub(crate) slot: usize,
     pub(crate) row: Row,
     pub(crate) state: State,
@@ -51,8 +51,8 @@ pub(crate) struct Shown {
     pub(crate) description: Option<Description>,
 }
 
-impl Shown {
-    fn new(slot: usize, row: Row, look: &mut Look, now: Time) -> Self {
+impl ShownChild {
+    fn new(slot: usize, row: Row, look: &mut BoardLook, now: Time) -> Self {
         let found = look.0.get_mut(slot).map(std::mem::take);
         // The slot may have been free then, or its predecessor's.
         let found = found.filter(|(notes, _)| notes.entry.is_of(row.serial()));
@@ -95,9 +95,9 @@ fn requests(noted: u64, row: &Row, now: Time) -> u64 {
 
 /// What a child notes is newer than the words that the parent has read, unless it notes nothing or its words
 /// change nothing.
-fn state(heard: State, notes: Option<&Notes>) -> State {
+fn state(heard: State, notes: Option<&SlotNotes>) -> State {
     match notes {
-        Some(notes) if follows_words(heard) && notes.entry.has_spoken() => {
+        Some(notes) if follows_words(heard) && notes.entry.has_said_a_word() => {
             match notes.entry.is_busy() {
                 true => State::Busy,
                 false => State::Free,
@@ -113,7 +113,7 @@ fn follows_words(state: State) -> bool {
 
 /// How many children are in each state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Counts {
+pub(crate) struct StateCounts {
     pub(crate) starting: u64,
     pub(crate) free: u64,
     pub(crate) busy: u64,
@@ -121,7 +121,7 @@ pub(crate) struct Counts {
     pub(crate) stopping: u64,
 }
 
-impl Counts {
+impl StateCounts {
     pub(super) fn of(&mut self, state: State) -> &mut u64 {
         match state {
             State::Starting => &mut self.starting,
@@ -152,25 +152,25 @@ impl Counts {
 #[derive(Debug)]
 pub(crate) struct Picture {
     pub(crate) now: Time,
-    pub(crate) record: Record,
-    pub(crate) children: Vec<Shown>,
-    pub(crate) counts: Counts,
+    pub(crate) record: StatusRecord,
+    pub(crate) children: Vec<ShownChild>,
+    pub(crate) counts: StateCounts,
     /// The numbers of the program's metrics.
-    pub(crate) numbers: Numbers,
+    pub(crate) numbers: MetricNumbers,
     /// How long connections were queued, by the listener.
     pub(crate) queue_times: Vec<Distribution>,
     pub(crate) connections: u64,
 }
 
-/// The sums as they were told last. None gets smaller, which a scraper would take for a restart: what a
-/// child had counted stays when the child writes nonsense over it.
+/// The sums as they were told last. None gets smaller, which a scraper would take for a restart:
+/// what a child had counted stays when the child overwrites it with any number.
 #[derive(Debug, Default)]
-pub(crate) struct ToldSums {
+pub(crate) struct ReportedSums {
     sums: Sums,
     connections: u64,
 }
 
-impl ToldSums {
+impl ReportedSums {
     /// Notes what was found on the board. Nothing, if the parent was adding up at each attempt.
     pub(crate) fn note(&mut self, found: Option<Sums>) {
         if let Some(found) = found {
@@ -187,10 +187,15 @@ impl ToldSums {
 
 impl Picture {
     /// What a look and a record show. The sums were noted between the two.
-    pub(crate) fn new(mut look: Look, record: Record, told: &mut ToldSums, now: Time) -> Self {
+    pub(crate) fn new(
+        mut look: BoardLook,
+        record: StatusRecord,
+        told: &mut ReportedSums,
+        now: Time,
+    ) -> Self {
         let rows = record.rows.iter();
         let children: Vec<_> = rows
-            .map(|&(slot, row)| Shown::new(slot, row, &mut look, now))
+            .map(|&(slot, row)| ShownChild::new(slot, row, &mut look, now))
             .collect();
         let mut counts = record.head.slotless();
         for child in &children {
@@ -283,7 +288,7 @@ impl Readiness {
 
 /// What is shown besides the picture: the past, and whether the server is ready.
 #[derive(Debug)]
-pub(crate) struct Context<'a> {
+pub(crate) struct StatusContext<'a> {
     pub(crate) picture: &'a Picture,
     pub(crate) history: &'a History,
     pub(crate) is_ready: bool,
@@ -319,13 +324,13 @@ mod tests {
     #[test]
     fn what_was_told_is_not_taken_back() {
         let sums = |numbers: u64, sum: f64| Sums {
-            numbers: Numbers::read(|at| match at < INTEGERS {
+            numbers: MetricNumbers::read(|at| match at < INTEGERS {
                 true => numbers,
                 false => sum.to_bits(),
             }),
             ..Sums::default()
         };
-        let mut told = ToldSums::default();
+        let mut told = ReportedSums::default();
         for (found, right) in [
             (Some(sums(5, 2.5)), sums(5, 2.5)),
             // The parent was adding up at each attempt.

@@ -4,10 +4,10 @@
 use super::{
     death::{self, DEATH_BYTES},
     figures::{CAUSES, Head, REASONS, Row, Tallies},
-    texts::Texts,
+    texts::RecordTexts,
 };
 use crate::core::{
-    metrics::{NUMBERS, Numbers},
+    metrics::{MetricNumbers, NUMBERS},
     status::Stage,
 };
 
@@ -48,11 +48,11 @@ const fn cell_words(bytes: usize) -> usize {
 
 /// Where the parts of a record are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Layout {
+pub(crate) struct RecordLayout {
     slots: usize,
 }
 
-impl Layout {
+impl RecordLayout {
     /// The layout for that many children. `None` if there is no memory of that size.
     pub(crate) fn new(slots: usize) -> Option<Self> {
         let bytes = slots
@@ -83,40 +83,40 @@ impl Layout {
 
 /// Changes of a record, as words and their places. The parent collects them in a turn and writes
 /// them at its end.
-pub(crate) trait Pen {
+pub(crate) trait MemoryWriter {
     fn put(&mut self, at: usize, word: u64);
 }
 
 /// Writes the parts of a record.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Writer(pub(crate) Layout);
+pub(crate) struct RecordWriter(pub(crate) RecordLayout);
 
-impl Writer {
-    pub(crate) fn head(self, head: Head, pen: &mut dyn Pen) {
+impl RecordWriter {
+    pub(crate) fn head(self, head: Head, pen: &mut dyn MemoryWriter) {
         put_all(pen, HEAD_AT, head.to_words());
     }
 
-    pub(crate) fn tallies(self, tallies: &Tallies, pen: &mut dyn Pen) {
+    pub(crate) fn tallies(self, tallies: &Tallies, pen: &mut dyn MemoryWriter) {
         put_all(pen, TALLIES_AT, tallies.words());
     }
 
-    pub(crate) fn own(self, numbers: &Numbers, pen: &mut dyn Pen) {
+    pub(crate) fn own(self, numbers: &MetricNumbers, pen: &mut dyn MemoryWriter) {
         put_all(pen, OWN_AT, numbers.words());
     }
 
-    pub(crate) fn texts(self, texts: &[u8], pen: &mut dyn Pen) {
+    pub(crate) fn texts(self, texts: &[u8], pen: &mut dyn MemoryWriter) {
         put_bytes(pen, TEXTS_AT, &texts[..texts.len().min(TEXTS_BYTES)]);
     }
 
     /// The row of a slot; a child beyond the slots has none.
-    pub(crate) fn row(self, slot: usize, row: Row, pen: &mut dyn Pen) {
+    pub(crate) fn row(self, slot: usize, row: Row, pen: &mut dyn MemoryWriter) {
         if let Some(at) = self.0.row_at(slot) {
             put_all(pen, at, row.to_words());
         }
     }
 
     /// The text of the death number `number`, counted from 0.
-    pub(crate) fn death(self, number: u64, text: &str, pen: &mut dyn Pen) {
+    pub(crate) fn death(self, number: u64, text: &str, pen: &mut dyn MemoryWriter) {
         debug_assert!(text.len() <= DEATH_BYTES);
         put_bytes(pen, death_at(number), text.as_bytes());
         pen.put(DEATHS_AT, number + 1);
@@ -128,13 +128,13 @@ fn death_at(number: u64) -> usize {
     DEATHS_AT + 1 + (number % DEATHS as u64) as usize * cell_words(DEATH_BYTES)
 }
 
-fn put_all(pen: &mut dyn Pen, start: usize, words: impl IntoIterator<Item = u64>) {
+fn put_all(pen: &mut dyn MemoryWriter, start: usize, words: impl IntoIterator<Item = u64>) {
     for (at, word) in (start..).zip(words) {
         pen.put(at, word);
     }
 }
 
-fn put_bytes(pen: &mut dyn Pen, start: usize, bytes: &[u8]) {
+fn put_bytes(pen: &mut dyn MemoryWriter, start: usize, bytes: &[u8]) {
     pen.put(start, bytes.len() as u64);
     let (chunks, rest) = bytes.as_chunks();
     let words = chunks.iter().map(|chunk| u64::from_ne_bytes(*chunk));
@@ -148,21 +148,21 @@ fn put_bytes(pen: &mut dyn Pen, start: usize, bytes: &[u8]) {
 
 /// A record as it was at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Record {
+pub(crate) struct StatusRecord {
     pub(crate) head: Head,
     pub(crate) tallies: Tallies,
     /// What the parent itself has counted.
-    pub(crate) own: Numbers,
-    pub(crate) texts: Texts,
+    pub(crate) own: MetricNumbers,
+    pub(crate) texts: RecordTexts,
     /// The texts of the last deaths, the newest first.
     pub(crate) deaths: Vec<String>,
     /// The children, each with its slot.
     pub(crate) rows: Vec<(usize, Row)>,
 }
 
-impl Record {
+impl StatusRecord {
     /// Reads a record. `word` returns the word at a place within the layout. Any words can be read.
-    pub(crate) fn read(layout: Layout, word: impl Fn(usize) -> u64) -> Self {
+    pub(crate) fn read(layout: RecordLayout, word: impl Fn(usize) -> u64) -> Self {
         let tally = |at: usize| word(TALLIES_AT + at);
         let row = |slot: usize| {
             let start = ROWS_AT + slot * Row::WORDS;
@@ -175,8 +175,8 @@ impl Record {
                 deaths: std::array::from_fn(tally),
                 refusals: std::array::from_fn(|at| tally(CAUSES + at)),
             },
-            own: Numbers::read(|at| word(OWN_AT + at)),
-            texts: Texts::unpack(&bytes(&word, TEXTS_AT, TEXTS_BYTES)),
+            own: MetricNumbers::read(|at| word(OWN_AT + at)),
+            texts: RecordTexts::unpack(&bytes(&word, TEXTS_AT, TEXTS_BYTES)),
             deaths: deaths(&word),
             rows: (0..layout.slots).filter_map(row).collect(),
         }
@@ -217,7 +217,7 @@ const _: () = assert!(Head::WORDS <= TALLIES_AT - HEAD_AT);
 mod tests {
     use super::*;
     use crate::core::{
-        child::{Child, ChildId, Flags, Reason, State},
+        child::{Child, ChildFlags, ChildId, Reason, State},
         monitor::Monitor,
         status::figures::Known,
         time::Time,
@@ -229,24 +229,24 @@ mod tests {
     #[derive(Default)]
     struct Page(Vec<u64>);
 
-    impl Pen for Page {
+    impl MemoryWriter for Page {
         fn put(&mut self, at: usize, word: u64) {
             self.0[at] = word;
         }
     }
 
-    fn page(layout: Layout) -> Page {
+    fn page(layout: RecordLayout) -> Page {
         Page(vec![0; layout.length() / 8])
     }
 
-    fn read(layout: Layout, page: &Page) -> Record {
-        Record::read(layout, |at| page.0[at])
+    fn read(layout: RecordLayout, page: &Page) -> StatusRecord {
+        StatusRecord::read(layout, |at| page.0[at])
     }
 
     #[test]
     fn what_was_written_is_read() {
-        let layout = Layout::new(3).unwrap();
-        let (mut page, writer) = (page(layout), Writer(layout));
+        let layout = RecordLayout::new(3).unwrap();
+        let (mut page, writer) = (page(layout), RecordWriter(layout));
         let known = Known {
             stage: Stage::Serving,
             saturated_since: Some(Time::START),
@@ -255,7 +255,7 @@ mod tests {
         let head = Head::of(&Monitor::default(), known);
         let mut child = Child::new(ChildId::new(2, 9), 77, Time::START, Duration::ZERO);
         child.state = State::Busy;
-        child.flags |= Flags::READY;
+        child.flags |= ChildFlags::READY;
         child.epoch = 3;
         writer.head(head, &mut page);
         writer.row(2, Row::of(&child), &mut page);
@@ -289,17 +289,17 @@ mod tests {
 
     #[test]
     fn a_record_larger_than_memory_is_refused() {
-        assert_eq!(Layout::new(usize::MAX), None);
-        assert_eq!(Layout::new(usize::MAX / 64), None);
+        assert_eq!(RecordLayout::new(usize::MAX), None);
+        assert_eq!(RecordLayout::new(usize::MAX / 64), None);
     }
 
     proptest! {
         /// No word leads outside of the record, and no bytes lead to a panic.
         #[test]
         fn any_words_can_be_read(seed: u64, words in prop::collection::vec(any::<u64>(), 1..64)) {
-            let layout = Layout::new(4).unwrap();
+            let layout = RecordLayout::new(4).unwrap();
             let length = layout.length() / 8;
-            let record = Record::read(layout, |at| {
+            let record = StatusRecord::read(layout, |at| {
                 assert!(at < length);
                 words[(seed as usize).wrapping_add(at) % words.len()]
             });
@@ -308,7 +308,7 @@ mod tests {
 
         #[test]
         fn any_text_comes_back(text in ".{0,2000}") {
-            let layout = Layout::new(0).unwrap();
+            let layout = RecordLayout::new(0).unwrap();
             let mut page = page(layout);
             put_bytes(&mut page, TEXTS_AT, text.as_bytes());
             prop_assert_eq!(bytes(&|at| page.0[at], TEXTS_AT, TEXTS_BYTES), text.into_bytes());

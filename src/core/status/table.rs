@@ -3,7 +3,7 @@
 
 use super::{
     names,
-    picture::{Picture, Shown},
+    picture::{Picture, ShownChild},
 };
 use crate::core::time::Time;
 use std::fmt::Write;
@@ -34,7 +34,7 @@ pub(crate) fn render(picture: &Picture) -> String {
     text
 }
 
-fn row(text: &mut String, child: &Shown, now: Time) {
+fn row(text: &mut String, child: &ShownChild, now: Time) {
     let description = child.description.as_ref();
     let peer = description.and_then(|description| description.peer);
     let seconds = |since: Time| format!("{:.1} s", now.since(since).as_secs_f64());

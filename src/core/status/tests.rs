@@ -5,28 +5,28 @@ use super::{
     figures::{Head, Known, Row, Slotless},
     history::History,
     openmetrics::{self, Format},
-    picture::{Context, Look, Picture, ToldSums},
-    record::Record,
-    texts::{ListenerText, Texts},
+    picture::{BoardLook, Picture, ReportedSums, StatusContext},
+    record::StatusRecord,
+    texts::{ListenerText, RecordTexts},
 };
 use crate::core::{
-    board::{Description, Notes, Sums, View},
-    child::{Child, ChildId, Flags, State},
+    board::{Description, SlotNotes, Sums, View},
+    child::{Child, ChildFlags, ChildId, State},
     config::Config,
-    metrics::{Declared, Distribution, Metric, Numbers},
+    metrics::{Declared, Distribution, Metric, MetricNumbers},
     monitor::Monitor,
     queue_times::{self, QUEUE_WORDS, QueueTimes},
     time::Time,
-    wire::Entry,
+    wire::BoardEntry,
 };
 use std::time::Duration;
 
 /// A board on which every child has noted the same.
 #[derive(Debug)]
-struct Board(Notes);
+struct UniformBoard(SlotNotes);
 
-impl View for Board {
-    fn notes(&self, _: usize, _: Time) -> Notes {
+impl View for UniformBoard {
+    fn notes(&self, _: usize, _: Time) -> SlotNotes {
         self.0
     }
 
@@ -58,7 +58,7 @@ impl View for Board {
     fn sums(&self, _: bool) -> Option<Sums> {
         let ones = |_| 1;
         Some(Sums {
-            numbers: Numbers::read(ones),
+            numbers: MetricNumbers::read(ones),
             queue_times: self.queue_times(),
         })
     }
@@ -71,19 +71,19 @@ fn at(seconds: u64) -> Time {
 fn child(slot: u32, state: State) -> (usize, Row) {
     let mut child = Child::new(ChildId::new(slot, 7), 100 + slot, at(1), Duration::ZERO);
     child.state = state;
-    child.flags |= Flags::READY;
-    child.told_requests = 3;
+    child.flags |= ChildFlags::READY;
+    child.said_requests = 3;
     (slot as usize, Row::of(&child))
 }
 
-fn picture(notes: Notes) -> Picture {
+fn picture(notes: SlotNotes) -> Picture {
     let declared = |name: &str, first, sum, bounds: &[f64]| Declared {
         name: name.to_owned(),
         first,
         sum,
         bounds: bounds.to_vec(),
     };
-    let record = Record {
+    let record = StatusRecord {
         head: Head {
             pid: 42,
             stage: super::Stage::Serving.word(),
@@ -91,8 +91,8 @@ fn picture(notes: Notes) -> Picture {
             max_clients: 50,
             ..Head::default()
         },
-        texts: Texts {
-            attributes: Texts::attributes_of(&Config::default()),
+        texts: RecordTexts {
+            attributes: RecordTexts::attributes_of(&Config::default()),
             listeners: vec![ListenerText {
                 name: "/run/\"s".to_owned(),
                 queued: Some(4),
@@ -109,27 +109,27 @@ fn picture(notes: Notes) -> Picture {
             child(1, State::Busy),
             child(2, State::Retiring),
         ],
-        ..Record::default()
+        ..StatusRecord::default()
     };
-    let board = Board(notes);
-    let mut told = ToldSums::default();
+    let board = UniformBoard(notes);
+    let mut told = ReportedSums::default();
     told.note(board.sums(true));
-    Picture::new(Look::at(&board, at(11)), record, &mut told, at(11))
+    Picture::new(BoardLook::at(&board, at(11)), record, &mut told, at(11))
 }
 
-fn spoken(busy: bool) -> Notes {
-    Notes {
-        entry: Entry::of(7).after(busy),
+fn spoken(busy: bool) -> SlotNotes {
+    SlotNotes {
+        entry: BoardEntry::of(7).after(busy),
         requests: 5,
         since: busy.then(|| at(9)),
         queued: Some(Duration::from_millis(8)),
-        ..Notes::default()
+        ..SlotNotes::default()
     }
 }
 
-fn with<R>(picture: &Picture, render: impl FnOnce(&Context<'_>) -> R) -> R {
+fn with<R>(picture: &Picture, render: impl FnOnce(&StatusContext<'_>) -> R) -> R {
     let history = &History::default();
-    render(&Context {
+    render(&StatusContext {
         picture,
         history,
         is_ready: true,
@@ -144,7 +144,7 @@ fn what_children_note_is_newer_than_what_the_parent_has_heard() {
     let free = picture(spoken(false));
     assert_eq!((free.counts.free, free.counts.stopping), (2, 1));
     // The notes are of another child, or there are none.
-    let silent = picture(Notes::default());
+    let silent = picture(SlotNotes::default());
     assert_eq!((silent.counts.free, silent.counts.busy), (1, 1));
     assert_eq!(silent.connections, 10 + 3 * 3);
 }
@@ -157,8 +157,8 @@ fn busy(slot: u32) -> Child {
         at(slot.into()),
         Duration::ZERO,
     );
-    (child.state, child.told_requests) = (State::Busy, 8);
-    child.flags |= Flags::READY;
+    (child.state, child.said_requests) = (State::Busy, 8);
+    child.flags |= ChildFlags::READY;
     child.last_ack = at(1 + u64::from(slot));
     child
 }
@@ -171,15 +171,15 @@ fn children_without_a_slot_are_counted() {
         slotless: Slotless::among(children.iter(), 2),
         ..Known::default()
     };
-    let record = Record {
+    let record = StatusRecord {
         head: Head::of(&Monitor::default(), known),
         rows: vec![child(0, State::Retiring), child(1, State::Busy)],
-        ..Record::default()
+        ..StatusRecord::default()
     };
     assert!(record.has_ready_child());
-    let board = Board(Notes::default());
-    let look = Look::at(&board, at(11));
-    let picture = Picture::new(look, record, &mut ToldSums::default(), at(11));
+    let board = UniformBoard(SlotNotes::default());
+    let look = BoardLook::at(&board, at(11));
+    let picture = Picture::new(look, record, &mut ReportedSums::default(), at(11));
     assert_eq!((picture.counts.busy, picture.counts.total()), (4, 5));
     assert_eq!(picture.connections, 2 * 3 + 3 * 8);
     assert_eq!(picture.oldest_ack(), Some(Duration::from_secs(10)));

@@ -19,14 +19,14 @@ pub(crate) struct ListenerText {
 
 /// The texts of a record.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Texts {
+pub(crate) struct RecordTexts {
     /// The values of the attributes in force, in the order of [`Config::attributes`].
     pub(crate) attributes: Vec<String>,
     pub(crate) listeners: Vec<ListenerText>,
     pub(crate) metrics: Vec<Declared>,
 }
 
-impl Texts {
+impl RecordTexts {
     pub(crate) fn attributes_of(config: &Config) -> Vec<String> {
         let rows = Config::attributes().iter();
         rows.map(|row| row.text(config)).collect()
@@ -124,18 +124,18 @@ mod tests {
             sum: Some(0),
             bounds: vec![0.5, 1.0],
         };
-        let texts = Texts {
-            attributes: Texts::attributes_of(&Config::default()),
+        let texts = RecordTexts {
+            attributes: RecordTexts::attributes_of(&Config::default()),
             listeners: vec![listener("127.0.0.1:80", Some(0)), listener("/s", None)],
             metrics: vec![counter, histogram],
         };
-        assert_eq!(Texts::unpack(&texts.pack()), texts);
+        assert_eq!(RecordTexts::unpack(&texts.pack()), texts);
     }
 
     proptest! {
         #[test]
         fn any_bytes_can_be_read(bytes: Vec<u8>) {
-            for metric in Texts::unpack(&bytes).metrics {
+            for metric in RecordTexts::unpack(&bytes).metrics {
                 prop_assert!(metric.first + metric.bounds.len() < INTEGERS);
             }
         }

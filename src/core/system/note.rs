@@ -2,7 +2,7 @@
 
 use crate::core::{
     child::ChildId,
-    notes::{PoolNote, Said, ToldNote},
+    notes::{PoolNote, RetirementNote, WordNotes},
 };
 
 /// What a parent notes for the one after it. That one is told no more than this.
@@ -14,11 +14,11 @@ pub(crate) trait PoolJournal {
     /// Notes the epoch of a child.
     fn note_epoch(&self, child: ChildId, epoch: u32);
     /// Notes what a child has said in words.
-    fn note_said(&self, child: ChildId, said: Said);
+    fn note_words(&self, child: ChildId, said: WordNotes);
     /// Notes that a successor has had its effect: a child was told to stop for it.
     fn note_paired(&self, child: ChildId);
     /// Notes why a child is told to stop.
-    fn note_told(&self, child: ChildId, told: ToldNote);
+    fn note_retirement(&self, child: ChildId, told: RetirementNote);
     /// Keeps a state. False if it is too long.
     fn save_state(&self, state: &[u8]) -> bool;
 }

@@ -10,20 +10,20 @@ use std::{fmt, io};
 
 /// One of the pipes from a child to its parent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Pipe {
+pub(crate) enum ChildPipe {
     Stdout,
     Stderr,
     /// The private channel for words.
     Comm,
 }
 
-impl Pipe {
+impl ChildPipe {
     pub(crate) const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Comm];
 }
 
 /// The result of one read of a pipe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Found {
+pub(crate) enum PipeRead {
     Bytes(usize),
     Nothing,
     End,
@@ -43,11 +43,11 @@ pub(crate) enum Reaped {
 /// The process of one child, and the parent's ends of its pipes.
 pub(crate) trait Process: fmt::Debug {
     /// Reads once, without blocking.
-    fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found>;
+    fn read(&mut self, pipe: ChildPipe, buffer: &mut [u8]) -> io::Result<PipeRead>;
     /// How many bytes are in a pipe now.
-    fn pending(&self, pipe: Pipe) -> io::Result<usize>;
+    fn pending(&self, pipe: ChildPipe) -> io::Result<usize>;
     /// Closes the parent's end of a pipe and stops watching it.
-    fn close(&mut self, pipe: Pipe);
+    fn close(&mut self, pipe: ChildPipe);
     /// Tells the child in shared memory that it is to leave. The signal follows, and may be lost.
     fn tell_to_leave(&self, queued: QueuedClients);
     /// Sends a signal to the child, or to its whole process group if it leads one.
@@ -74,7 +74,7 @@ pub(crate) trait Process: fmt::Debug {
     /// group is empty.
     fn reap(&self) -> io::Result<Reaped>;
     /// What another process that reaps it tells of its end; `None` if there is none.
-    fn end_told_by_others(&self) -> Option<Collected> {
+    fn end_from_others(&self) -> Option<Collected> {
         None
     }
 }

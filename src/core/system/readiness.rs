@@ -1,18 +1,18 @@
 //! What the loop waits for, and what it finds ready. Only data.
 
-use super::Pipe;
+use super::ChildPipe;
 use crate::core::child::ChildId;
 use std::time::Duration;
 
 /// A child as a poller event names it: by its slot and the part of its serial that fits into the
 /// poller's token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Told {
+pub(crate) struct ChildToken {
     pub(crate) slot: usize,
     pub(crate) serial: u32,
 }
 
-impl Told {
+impl ChildToken {
     /// On 32 bits, half of the serial fits into a token.
     const ROOM: usize = usize::MAX >> (usize::BITS / 2);
 
@@ -30,8 +30,8 @@ impl Told {
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Source {
-    Pipe(Told, Pipe),
+pub(crate) enum EventSource {
+    Pipe(ChildToken, ChildPipe),
     /// A descriptor of the subclass.
     Watch(u64),
     Signals,
@@ -46,7 +46,7 @@ pub(crate) enum Source {
 /// A source that is ready, and whether its other end has hung up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
-    pub(crate) source: Source,
+    pub(crate) source: EventSource,
     pub(crate) hung_up: bool,
 }
 

@@ -6,9 +6,9 @@ use super::Word;
 
 /// What a child has noted on the scoreboard.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Entry(u64);
+pub(crate) struct BoardEntry(u64);
 
-impl Entry {
+impl BoardEntry {
     const BUSY: u64 = 1;
     const COUNT: u64 = u32::MAX as u64;
 
@@ -58,7 +58,7 @@ impl Entry {
 
     /// Whether the child notes its words here, and has said one.
     #[cfg(any(feature = "holder", feature = "status"))]
-    pub(crate) fn has_spoken(self) -> bool {
+    pub(crate) fn has_said_a_word(self) -> bool {
         self.words() > 0
     }
 
@@ -104,19 +104,19 @@ mod tests {
     use super::*;
     use Word::{Busy, NotBusy};
 
-    fn said(states: &[bool]) -> Entry {
+    fn said(states: &[bool]) -> BoardEntry {
         states
             .iter()
-            .fold(Entry::of(7), |entry, &busy| entry.after(busy))
+            .fold(BoardEntry::of(7), |entry, &busy| entry.after(busy))
     }
 
     #[test]
     fn an_entry_tells_whose_it_is_and_what_was_said_last() {
         for serial in [0, 1, u32::MAX] {
-            let mut entry = Entry::of(serial);
+            let mut entry = BoardEntry::of(serial);
             assert!(!entry.is_busy());
             for busy in [true, false, false, true, true] {
-                entry = Entry::from_bits(entry.after(busy).bits());
+                entry = BoardEntry::from_bits(entry.after(busy).bits());
                 assert_eq!(entry.is_busy(), busy);
                 assert!(entry.is_of(serial));
                 assert!(!entry.is_of(serial.wrapping_add(1)));
@@ -127,11 +127,11 @@ mod tests {
     /// When the count overflows, the serial does not change and no word is lost or added.
     #[test]
     fn words_are_counted_across_the_end_of_the_count() {
-        let last = Entry::from_bits(Entry::of(7).bits() | Entry::COUNT & !1);
+        let last = BoardEntry::from_bits(BoardEntry::of(7).bits() | BoardEntry::COUNT & !1);
         assert_eq!(last.after(true).words_since(last), 1);
         assert_eq!(last.after(true).after(false).words_since(last), 2);
         assert!(last.after(true).is_of(7));
-        assert_eq!(last.after(true).bits(), Entry::of(7).bits() | 1);
+        assert_eq!(last.after(true).bits(), BoardEntry::of(7).bits() | 1);
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
             // A new child, which has counted as free since its first ACK.
             (&[false, true, false], 0, false, &[Busy, NotBusy]),
         ] {
-            let changes = said(states).changes(Entry::of(7), heard, believed);
+            let changes = said(states).changes(BoardEntry::of(7), heard, believed);
             assert_eq!(changes, words, "{states:?}");
         }
     }
@@ -155,7 +155,8 @@ mod tests {
     /// A word that has also come through the pipe is not counted twice.
     #[test]
     fn what_was_heard_already_is_no_news() {
-        let changes = |states, heard, believed| said(states).changes(Entry::of(7), heard, believed);
+        let changes =
+            |states, heard, believed| said(states).changes(BoardEntry::of(7), heard, believed);
         assert_eq!(changes(&[true], 1, true), []);
         assert_eq!(changes(&[true, false], 1, true), [NotBusy]);
         assert_eq!(changes(&[true, false, true], 1, true), [NotBusy, Busy]);
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(seen.changes(seen, 1, true), [NotBusy]);
         assert_eq!(seen.changes(seen, 2, false), []);
         // Printed by hand, in a child that notes nothing.
-        assert_eq!(Entry::of(7).changes(Entry::of(7), 1, true), []);
+        assert_eq!(BoardEntry::of(7).changes(BoardEntry::of(7), 1, true), []);
     }
 
     /// Whatever was said and heard: after the words, the monitor has the state of the child.
@@ -182,7 +183,7 @@ mod tests {
                 let states: Vec<bool> = (0..length).map(|at| bits >> at & 1 == 1).collect();
                 for heard in 0..10 {
                     for believed in [false, true] {
-                        let changes = said(&states).changes(Entry::of(7), heard, believed);
+                        let changes = said(&states).changes(BoardEntry::of(7), heard, believed);
                         let ends = changes.last().map_or(believed, |&word| word == Busy);
                         assert_eq!(Some(&ends), states.last(), "{states:?} {heard} {believed}");
                     }

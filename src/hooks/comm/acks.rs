@@ -1,7 +1,7 @@
 //! The ACKs of a child: when the next is due, who sends it, and how long a wait may last before that.
 //! Waits for nothing itself.
 
-use super::{Comm, Shared};
+use super::{Comm, CommShared};
 use crate::core::{comm::Interval, time::Time, wire::Word};
 use std::{
     cell::{Cell, RefCell},
@@ -184,9 +184,9 @@ impl Comm {
     }
 }
 
-impl Shared {
+impl CommShared {
     /// How long the child may wait before something is due.
-    pub(super) fn patience(&self, deadline: Option<Time>) -> Option<Duration> {
+    pub(super) fn longest_wait(&self, deadline: Option<Time>) -> Option<Duration> {
         let again = self.channel.unsaid.load(Ordering::Relaxed);
         let again = again.then_some(SAY_AGAIN);
         let Some(due) = [self.acks.next.get(), deadline].into_iter().flatten().min() else {

@@ -1,7 +1,7 @@
 //! Why a child leaves: it was told to stop, its parent is gone, or it wants to. Runs the callbacks for
 //! that; ends no process.
 
-use super::{Comm, Shared};
+use super::{Comm, CommShared};
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -10,9 +10,9 @@ use std::{
 
 /// What the child knows of its end.
 #[derive(Default)]
-pub(super) struct Leaving {
+pub(super) struct LeaveState {
     /// Whether the child itself has asked to leave after the connection in hand.
-    is_asked: Cell<bool>,
+    wants_to_leave: Cell<bool>,
     is_orphan: Cell<bool>,
     when_orphaned: RefCell<Vec<Box<dyn FnOnce()>>>,
     when_told_to_stop: RefCell<Vec<Box<dyn FnOnce()>>>,
@@ -43,12 +43,12 @@ impl Comm {
     /// [`shutdown_requested`](Self::shutdown_requested) is true, also for a server with an accept
     /// loop of its own.
     pub fn leave_after_this(&self) {
-        self.shared.leaving.is_asked.set(true);
+        self.shared.leaving.wants_to_leave.set(true);
     }
 
     /// Whether [`leave_after_this`](Self::leave_after_this) was called.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.shared.leaving.is_asked.get()
+        self.shared.leaving.wants_to_leave.get()
     }
 
     /// Asks the parent to replace this child.
@@ -108,7 +108,7 @@ impl Comm {
     }
 }
 
-impl Shared {
+impl CommShared {
     /// Notices that the parent is gone or does not count this process as a child.
     ///
     /// If the parent lives but has closed the pipe, this process is a copy that a child has made of

@@ -1,6 +1,6 @@
-//! Runs the callbacks that open logs anew, when the child is told to. Opens nothing itself.
+//! Runs the callbacks that reopen logs, when the child is told to. Opens nothing itself.
 
-use super::{Comm, Shared};
+use super::{Comm, CommShared};
 use std::cell::RefCell;
 
 type ReopenLogs = Box<dyn FnMut()>;
@@ -57,7 +57,7 @@ impl Comm {
     }
 }
 
-impl Shared {
+impl CommShared {
     /// Runs the callbacks, if the child was told.
     pub(super) fn notice_reopen(&self) {
         // Mostly there is none, and then the check is not needed.

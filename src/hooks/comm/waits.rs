@@ -34,7 +34,7 @@ impl Comm {
         let wake = self
             .shared
             .link
-            .wait_listeners(listeners, self.shared.patience(None))?;
+            .wait_listeners(listeners, self.shared.longest_wait(None))?;
         Ok(if self.shutdown_requested() {
             Wake::Stop
         } else {
@@ -62,7 +62,9 @@ impl Comm {
         let end = self.shared.link.now() + duration;
         while !self.shutdown_requested() && self.shared.link.now() < end {
             self.say_what_is_due(|| self.now())?;
-            self.shared.link.sleep(self.shared.patience(Some(end)))?;
+            self.shared
+                .link
+                .sleep(self.shared.longest_wait(Some(end)))?;
         }
         Ok(())
     }
@@ -98,7 +100,7 @@ impl Comm {
         deadline: Option<Time>,
     ) -> io::Result<bool> {
         loop {
-            let wait = |patience| self.shared.link.wait_stream(stream, interest, patience);
+            let wait = |longest| self.shared.link.wait_stream(stream, interest, longest);
             match self.wait_once(deadline, wait)? {
                 Wake::Ready => return Ok(true),
                 Wake::Stop | Wake::Timer if self.has_passed(deadline) => return Ok(false),
@@ -118,7 +120,7 @@ impl Comm {
         loop {
             let leaving = self.shutdown_requested();
             let deadline = if leaving { Some(Time::START) } else { deadline };
-            let wait = |patience| self.shared.link.wait_request(stream, interest, patience);
+            let wait = |longest| self.shared.link.wait_request(stream, interest, longest);
             match self.wait_once(deadline, wait)? {
                 Wake::Ready => return Ok(Wake::Ready),
                 Wake::Stop | Wake::Timer if leaving => return Ok(Wake::Stop),
@@ -138,16 +140,16 @@ impl Comm {
         let _ = self.say_what_is_due(|| self.now());
         self.shared.notice_stop();
         self.shared.notice_reopen();
-        let mut patience = self.shared.patience(deadline);
-        let is_asked = self.shared.link.is_asked();
-        if is_asked {
-            patience = Some(patience.map_or(ASIDE_AFTER, |patience| patience.min(ASIDE_AFTER)));
+        let mut longest = self.shared.longest_wait(deadline);
+        let may_be_woken = self.shared.link.may_be_woken();
+        if may_be_woken {
+            longest = Some(longest.map_or(ASIDE_AFTER, |longest| longest.min(ASIDE_AFTER)));
         }
-        let wake = wait(patience)?;
+        let wake = wait(longest)?;
         match wake {
             // The same wait may have found that the parent is gone.
             Wake::Ready | Wake::Stop => self.shared.notice_orphaned(),
-            Wake::Timer if is_asked => self.leave_wakeups(),
+            Wake::Timer if may_be_woken => self.leave_wakeups(),
             Wake::Timer => {}
         }
         Ok(wake)

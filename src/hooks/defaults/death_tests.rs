@@ -4,16 +4,16 @@
 use super::*;
 use crate::{
     core::{
-        child::{Cause, Flags, State},
+        child::{Cause, ChildFlags, State},
         testing::{
-            Asked, asked, at, child, children, due_at, ended_by_signal, exit_code, go_to, ms,
+            PlainTask, asked, at, child, children, due_at, ended_by_signal, exit_code, go_to, ms,
             sized, warnings,
         },
     },
     hooks::{DefaultHooks, defaults},
 };
 
-fn forkoff(monitor: &mut Monitor) -> Vec<Asked> {
+fn forkoff(monitor: &mut Monitor) -> Vec<PlainTask> {
     defaults::handler_forkoff(&mut DefaultHooks, monitor);
     asked(monitor)
 }
@@ -38,10 +38,10 @@ fn an_unasked_death_is_followed_by_one_fork_even_when_enough_are_free() {
         let (record, death) = monitor.exited(dead, status).unwrap();
         assert_eq!((record.id(), death.cause()), (dead, cause));
         assert_eq!(monitor.report().deaths(cause), 1);
-        assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+        assert_eq!(forkoff(&mut monitor), [PlainTask::ServerFork]);
         assert_eq!(
             forkoff(&mut monitor),
-            [Asked::ServerFork],
+            [PlainTask::ServerFork],
             "owed until there is a newcomer"
         );
         child(&mut monitor, State::Starting);
@@ -54,23 +54,23 @@ fn an_unasked_death_is_followed_by_one_fork_even_when_enough_are_free() {
 fn a_queued_fork_pays_for_a_death_and_a_failed_one_does_not() {
     let (mut monitor, [dead, _]) = settled();
     monitor.exited(dead, ended_by_signal(9));
-    monitor.post_known(Posted::Forkoff);
-    assert_eq!(monitor.take_plan(), Plan::Fork(1));
+    monitor.post_known(PostedState::Forkoff);
+    assert_eq!(monitor.take_plan(), ForkPlan::Fork(1));
     assert!(monitor.fork());
-    assert_eq!(monitor.take_plan(), Plan::Steady, "it is on its way");
+    assert_eq!(monitor.take_plan(), ForkPlan::Steady, "it is on its way");
     asked(&mut monitor);
     let retry_in = monitor.fork_failed();
     assert_eq!(forkoff(&mut monitor), [], "not so soon");
     go_to(&mut monitor, 5000 + retry_in.as_millis() as u64);
-    assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+    assert_eq!(forkoff(&mut monitor), [PlainTask::ServerFork]);
 }
 
 #[test]
 fn a_newcomer_since_a_child_closed_its_outputs_replaces_it() {
     for newcomer in [false, true] {
         let (mut monitor, [dying, _]) = settled();
-        monitor.output_ended(dying, Flags::STDOUT_OPEN);
-        assert!(monitor.output_ended(dying, Flags::STDERR_OPEN));
+        monitor.output_ended(dying, ChildFlags::STDOUT_OPEN);
+        assert!(monitor.output_ended(dying, ChildFlags::STDERR_OPEN));
         if newcomer {
             child(&mut monitor, State::Free);
         }
@@ -89,13 +89,13 @@ fn a_newcomer_in_anothers_place_replaces_nobody_else() {
     let (mut monitor, [dying, dead]) = settled();
     children(&mut monitor, [State::Free; 2]);
     monitor.exited(dead, ended_by_signal(9));
-    monitor.output_ended(dying, Flags::STDOUT_OPEN);
-    assert!(monitor.output_ended(dying, Flags::STDERR_OPEN));
-    assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+    monitor.output_ended(dying, ChildFlags::STDOUT_OPEN);
+    assert!(monitor.output_ended(dying, ChildFlags::STDERR_OPEN));
+    assert_eq!(forkoff(&mut monitor), [PlainTask::ServerFork]);
     child(&mut monitor, State::Free);
     assert_eq!(forkoff(&mut monitor), []);
     monitor.exited(dying, ended_by_signal(9));
-    assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+    assert_eq!(forkoff(&mut monitor), [PlainTask::ServerFork]);
 }
 
 #[test]
@@ -127,8 +127,8 @@ fn a_death_that_was_asked_for_is_not_replaced_while_enough_are_free() {
 fn o16_what_a_hook_has_killed_was_asked_for_though_its_outputs_end_first() {
     let (mut monitor, [dead, _]) = settled();
     monitor.kill(dead, Signal::Kill);
-    monitor.output_ended(dead, Flags::STDOUT_OPEN);
-    assert!(monitor.output_ended(dead, Flags::STDERR_OPEN));
+    monitor.output_ended(dead, ChildFlags::STDOUT_OPEN);
+    assert!(monitor.output_ended(dead, ChildFlags::STDERR_OPEN));
     let (_, death) = monitor.exited(dead, ended_by_signal(9)).unwrap();
     assert_eq!(death.cause(), Cause::Asked);
 }
@@ -146,7 +146,7 @@ fn a_stuck_child_is_replaced_even_when_enough_are_free() {
         asked(&mut monitor);
         let (_, death) = monitor.exited(dead, ended_by_signal(9)).unwrap();
         assert_eq!(death.cause(), cause);
-        assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+        assert_eq!(forkoff(&mut monitor), [PlainTask::ServerFork]);
     }
 }
 
@@ -161,7 +161,7 @@ fn what_is_owed_waits_for_room_and_a_full_pool_owes_nothing() {
     monitor.set_max_clients(1);
     assert_eq!(forkoff(&mut monitor), [], "no room");
     monitor.set_max_clients(3);
-    assert_eq!(forkoff(&mut monitor), [const { Asked::ServerFork }; 2]);
+    assert_eq!(forkoff(&mut monitor), [const { PlainTask::ServerFork }; 2]);
     children(&mut monitor, [State::Starting; 2]);
     monitor.set_max_clients(9);
     assert_eq!(forkoff(&mut monitor), [], "the third was not possible");
@@ -197,7 +197,7 @@ fn a_failed_start_slows_forking_down_and_says_why() {
         assert_eq!(
             text,
             [format!(
-                "child {pid} failed to start: exit status: 102, last words \"no such library\"; \
+                "child {pid} failed to start: exit status: 102, last lines \"no such library\"; \
                  next fork in {wait:?}"
             )]
         );
@@ -206,10 +206,10 @@ fn a_failed_start_slows_forking_down_and_says_why() {
             assert!(!monitor.fork());
             assert_eq!(monitor.deadline(), Some(at(now + delay)));
             assert_eq!(due_at(&mut monitor, now + delay - 1), []);
-            assert_eq!(due_at(&mut monitor, now + delay), [Asked::Forkoff]);
+            assert_eq!(due_at(&mut monitor, now + delay), [PlainTask::Forkoff]);
             now += delay;
         }
-        assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+        assert_eq!(forkoff(&mut monitor), [PlainTask::ServerFork]);
     }
 }
 
@@ -241,7 +241,7 @@ fn an_idle_newcomer_that_is_killed_is_no_failed_start_and_one_that_said_only_ack
         for now in [1, 2, 3] {
             let newcomer = child(&mut monitor, State::Starting);
             go_to(&mut monitor, now);
-            monitor.heard(newcomer);
+            monitor.note_word_heard(newcomer);
             monitor.acknowledge(newcomer);
             if can_serve {
                 monitor.set_not_busy(newcomer);
@@ -277,7 +277,7 @@ fn several_failures_of_one_wave_count_once() {
         }
     });
     assert_eq!(text.len(), 1);
-    assert_eq!(forkoff(&mut monitor), [const { Asked::ServerFork }; 5]);
+    assert_eq!(forkoff(&mut monitor), [const { PlainTask::ServerFork }; 5]);
     assert_eq!(monitor.report().deaths(Cause::FailedStart), 5);
 }
 
@@ -327,7 +327,7 @@ fn a_start_that_holds_ends_the_backoff() {
     let (mut monitor, now) = failing_twice();
     let acked = child(&mut monitor, State::Starting);
     go_to(&mut monitor, now + 1);
-    monitor.heard(acked);
+    monitor.note_word_heard(acked);
     monitor.acknowledge(acked);
     assert_eq!(cost(&mut monitor), 200);
     // A child that is to be killed because it cannot be watched may still say that it is ready.
@@ -365,8 +365,8 @@ fn a_failed_fork_is_tried_again_later() {
     assert_eq!(monitor.fork_failed(), ms(100));
     assert_eq!(forkoff(&mut monitor), []);
     assert_eq!(due_at(&mut monitor, 99), []);
-    assert_eq!(due_at(&mut monitor, 100), [Asked::Forkoff]);
-    assert_eq!(forkoff(&mut monitor), [Asked::ServerFork]);
+    assert_eq!(due_at(&mut monitor, 100), [PlainTask::Forkoff]);
+    assert_eq!(forkoff(&mut monitor), [PlainTask::ServerFork]);
     assert_eq!(monitor.fork_failed(), ms(200));
     go_to(&mut monitor, 300);
     child(&mut monitor, State::Starting);
@@ -380,7 +380,7 @@ fn forks_that_were_queued_behind_a_failed_one_wait_with_it() {
     assert!(monitor.may_fork(0));
     assert_eq!(monitor.fork_failed(), ms(100));
     assert!(!monitor.may_fork(0), "each would lengthen the delay");
-    assert_eq!(due_at(&mut monitor, 100).last(), Some(&Asked::Forkoff));
+    assert_eq!(due_at(&mut monitor, 100).last(), Some(&PlainTask::Forkoff));
     assert!(monitor.may_fork(0));
 }
 
@@ -391,5 +391,5 @@ fn a_child_that_was_reaped_first_is_closed_then() {
     assert!(!monitor.close(a));
     monitor.exited(b, exit_code(0));
     assert!(!monitor.close(b));
-    assert!(!monitor.output_ended(b, Flags::STDOUT_OPEN));
+    assert!(!monitor.output_ended(b, ChildFlags::STDOUT_OPEN));
 }

@@ -3,11 +3,11 @@
 use super::*;
 use crate::{
     core::{
-        child::{Cause, Flags, State},
+        child::{Cause, ChildFlags, State},
         signal_policy::{Arrived, index},
-        stop::Wish,
+        stop::StopEffect,
         testing::{
-            Asked, asked, at, child, children, due_at, exit_code, go_to, int, kill, monitor, ms,
+            PlainTask, asked, at, child, children, due_at, exit_code, go_to, int, kill, monitor, ms,
         },
     },
     hooks::{DefaultHooks, defaults},
@@ -55,7 +55,7 @@ fn o14_what_outlives_a_child_is_told_and_killed() {
     let id = child(&mut monitor, State::Free);
     go_to(&mut monitor, 1000);
     monitor.outlived(id);
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Forkoff]);
     assert_eq!(monitor.child(id).unwrap().state(), State::Retiring);
     assert_eq!(due_at(&mut monitor, 1100), [int(id)]);
     monitor.outlived(id);
@@ -107,7 +107,7 @@ fn o39_in_a_shutdown_a_child_in_its_start_is_killed_after_the_drain() {
         let id = child(&mut monitor, State::Starting);
         monitor.stop(id, Reason::Shutdown);
         if says {
-            monitor.heard(id);
+            monitor.note_word_heard(id);
         }
         let _ = asked(&mut monitor);
         expect_kill_at(&mut monitor, id, expected);
@@ -196,10 +196,13 @@ fn a_child_that_closed_its_outputs_and_lives_on_is_told_then_killed() {
     let mut monitor = monitor();
     let id = child(&mut monitor, State::Busy);
     go_to(&mut monitor, 1000);
-    assert!(!monitor.output_ended(id, Flags::STDERR_OPEN));
+    assert!(!monitor.output_ended(id, ChildFlags::STDERR_OPEN));
     assert_eq!(monitor.deadline(), None, "the other is open");
-    assert!(monitor.output_ended(id, Flags::STDOUT_OPEN), "closed, once");
-    assert!(!monitor.output_ended(id, Flags::STDOUT_OPEN));
+    assert!(
+        monitor.output_ended(id, ChildFlags::STDOUT_OPEN),
+        "closed, once"
+    );
+    assert!(!monitor.output_ended(id, ChildFlags::STDOUT_OPEN));
     assert!(!monitor.close(id), "it has been called closed");
     assert_eq!(
         asked(&mut monitor),
@@ -216,8 +219,8 @@ fn a_child_that_closed_its_outputs_and_lives_on_is_told_then_killed() {
 fn a_closed_child_has_its_time_to_leave_also_when_the_parent_was_late() {
     let mut monitor = monitor();
     let id = child(&mut monitor, State::Free);
-    monitor.output_ended(id, Flags::STDERR_OPEN);
-    monitor.output_ended(id, Flags::STDOUT_OPEN);
+    monitor.output_ended(id, ChildFlags::STDERR_OPEN);
+    monitor.output_ended(id, ChildFlags::STDOUT_OPEN);
     assert_eq!(due_at(&mut monitor, 50_000), [int(id)]);
     expect_kill_at(&mut monitor, id, 60_000);
 }
@@ -227,8 +230,8 @@ fn with_no_time_to_leave_a_closed_child_is_told_and_killed_at_once() {
     let mut monitor = monitor();
     monitor.set_kill_timeout(Duration::ZERO);
     let id = child(&mut monitor, State::Free);
-    monitor.output_ended(id, Flags::STDERR_OPEN);
-    monitor.output_ended(id, Flags::STDOUT_OPEN);
+    monitor.output_ended(id, ChildFlags::STDERR_OPEN);
+    monitor.output_ended(id, ChildFlags::STDOUT_OPEN);
     assert_eq!(due_at(&mut monitor, 100), [int(id)]);
     assert_eq!(due_at(&mut monitor, 100), [kill(id)]);
     assert_eq!(monitor.deadline(), None);
@@ -239,8 +242,8 @@ fn a_child_that_was_told_and_then_closes_is_not_told_again() {
     let mut monitor = monitor();
     let id = told(&mut monitor, Reason::Culled);
     go_to(&mut monitor, 5000);
-    monitor.output_ended(id, Flags::STDERR_OPEN);
-    assert!(monitor.output_ended(id, Flags::STDOUT_OPEN));
+    monitor.output_ended(id, ChildFlags::STDERR_OPEN);
+    assert!(monitor.output_ended(id, ChildFlags::STDOUT_OPEN));
     assert_eq!(
         monitor.child(id).and_then(Child::reason),
         Some(Reason::Culled)
@@ -289,8 +292,8 @@ fn the_deadline_is_the_first_of_everything_that_is_to_come() {
     let [asked_to_leave, closing, ..] = children(&mut monitor, [State::Free; 5]);
     monitor.retire(asked_to_leave, Reason::Asked);
     monitor.delay_set("own", ms(50));
-    monitor.output_ended(closing, Flags::STDERR_OPEN);
-    monitor.output_ended(closing, Flags::STDOUT_OPEN);
+    monitor.output_ended(closing, ChildFlags::STDERR_OPEN);
+    monitor.output_ended(closing, ChildFlags::STDOUT_OPEN);
     assert_eq!(monitor.fork_failed(), ms(100));
     let mut deadlines = Vec::new();
     while let Some(deadline) = monitor.deadline() {
@@ -330,12 +333,12 @@ fn a_stop_without_a_bound_kills_nobody_until_it_is_given_one() {
     let mut monitor = monitor();
     monitor.set_shutdown_timeout(ms(700));
     let id = told(&mut monitor, Reason::Culled);
-    assert_eq!(arrive(&mut monitor, Signal::Quit), Wish::Shutdown);
+    assert_eq!(arrive(&mut monitor, Signal::Quit), StopEffect::Shutdown);
     defaults::handler_shutdown(&mut DefaultHooks, &mut monitor);
     let _ = asked(&mut monitor);
     assert_eq!(monitor.deadline(), None);
     assert_eq!(due_at(&mut monitor, 10_000_000), []);
-    assert_eq!(arrive(&mut monitor, Signal::Terminate), Wish::Bound);
+    assert_eq!(arrive(&mut monitor, Signal::Terminate), StopEffect::Bound);
     monitor.bound_stop();
     expect_kill_at(&mut monitor, id, 10_000_700);
 }
@@ -353,7 +356,7 @@ fn a_stop_without_a_bound_waits_for_no_start() {
 }
 
 /// What a signal makes of the stop.
-fn arrive(monitor: &mut Monitor, signal: Signal) -> Wish {
+fn arrive(monitor: &mut Monitor, signal: Signal) -> StopEffect {
     let mut arrived = Arrived::default();
     arrived[index(signal).unwrap()] = 1;
     monitor.act_on_signals(&arrived).0
@@ -364,13 +367,16 @@ fn an_announced_stop_begins_when_its_delay_is_over_whatever_hooks_do_with_alarms
     let mut monitor = monitor();
     monitor.set_pre_stop_delay(ms(5000));
     go_to(&mut monitor, 1000);
-    assert_eq!(arrive(&mut monitor, Signal::Terminate), Wish::Announce);
+    assert_eq!(
+        arrive(&mut monitor, Signal::Terminate),
+        StopEffect::Announce
+    );
     monitor.alarm_remove_all();
     assert_eq!(monitor.stop_begins_at(), Some(at(6000)));
     assert_eq!(monitor.deadline(), Some(at(6000)));
     assert_eq!(due_at(&mut monitor, 5999), []);
     assert!(!monitor.is_shutdown());
-    assert_eq!(due_at(&mut monitor, 6000), [Asked::Shutdown]);
+    assert_eq!(due_at(&mut monitor, 6000), [PlainTask::Shutdown]);
     assert_eq!(monitor.stop_begins_at(), None);
 }
 
@@ -389,23 +395,23 @@ fn sigttin_and_sigttou_change_max_clients_by_one_each_and_leave_one() {
     assert_eq!(clients([2, 1]), 5);
     assert_eq!(clients([0, 1]), 4);
     assert_eq!(clients([0, 9]), 1);
-    assert_eq!(asked(&mut monitor).last(), Some(&Asked::Forkoff));
+    assert_eq!(asked(&mut monitor).last(), Some(&PlainTask::Forkoff));
 }
 
 #[test]
 fn sigusr1_posts_the_state_whose_default_tells_the_children() {
     let mut monitor = monitor();
-    assert_eq!(arrive(&mut monitor, Signal::User1), Wish::Nothing);
-    assert_eq!(asked(&mut monitor), [Asked::ReopenLogs]);
+    assert_eq!(arrive(&mut monitor, Signal::User1), StopEffect::Nothing);
+    assert_eq!(asked(&mut monitor), [PlainTask::ReopenLogs]);
     defaults::reopen_logs(&mut DefaultHooks, &mut monitor);
-    assert_eq!(asked(&mut monitor), [Asked::ReopenChildren]);
+    assert_eq!(asked(&mut monitor), [PlainTask::ReopenChildren]);
 }
 
 #[test]
 fn sigusr2_posts_an_upgrade_once_however_often_it_comes() {
     let mut monitor = monitor();
     for _ in 0..3 {
-        assert_eq!(arrive(&mut monitor, Signal::User2), Wish::Nothing);
+        assert_eq!(arrive(&mut monitor, Signal::User2), StopEffect::Nothing);
     }
-    assert_eq!(asked(&mut monitor), [Asked::Upgrade]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Upgrade]);
 }

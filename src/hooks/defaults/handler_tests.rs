@@ -9,8 +9,8 @@ use crate::{
     core::{
         child::State,
         testing::{
-            Asked, asked, at, child, children, due_at, go_to, int, kill, monitor, ms, sized, state,
-            warnings,
+            PlainTask, asked, at, child, children, due_at, go_to, int, kill, monitor, ms, sized,
+            state, warnings,
         },
     },
     hooks::DefaultHooks,
@@ -18,9 +18,9 @@ use crate::{
 
 /// Notes every method that a handler's default calls; `create_states` and the two timeouts go on to
 /// their defaults, the words do not.
-struct Noting(Calls);
+struct NotingHooks(Calls);
 
-impl PreForkHooks for Noting {
+impl PreForkHooks for NotingHooks {
     fn create_states(&mut self, states: &mut States) {
         self.0.note("create_states");
         create_states(self, states);
@@ -52,9 +52,9 @@ impl PreForkHooks for Noting {
     }
 }
 
-fn noting() -> (Calls, Noting) {
+fn noting() -> (Calls, NotingHooks) {
     let calls = Calls::default();
-    (calls.clone(), Noting(calls))
+    (calls.clone(), NotingHooks(calls))
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn handler_child_shuts_down_once() {
     let mut monitor = monitor();
     let lost = io::Error::other("lost");
     handler_child(&mut DefaultHooks, &mut monitor, &lost);
-    assert_eq!(asked(&mut monitor), [Asked::Shutdown]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Shutdown]);
     monitor.begin_shutdown();
     handler_child(&mut DefaultHooks, &mut monitor, &lost);
     assert_eq!(asked(&mut monitor), []);
@@ -96,7 +96,7 @@ fn handler_run_error_warns_and_shuts_down_if_it_is_to() {
     };
     let (text, tasks) = run_error(&mut monitor, &denied, Some(child));
     assert_eq!(text, ["1001 got read error 13 (Permission denied)"]);
-    assert_eq!(tasks, [Asked::Shutdown]);
+    assert_eq!(tasks, [PlainTask::Shutdown]);
     monitor.set_shutdown_on_error(false);
     let (text, tasks) = run_error(&mut monitor, &io::Error::other("odd"), None);
     assert_eq!(text, ["7 got read error 0 (odd)"]);
@@ -158,7 +158,7 @@ fn handler_server_closed_posts_forkoff_but_in_a_shutdown() {
     let mut monitor = monitor();
     let child = child(&mut monitor, State::Free);
     handler_server_closed(&mut DefaultHooks, &mut monitor, child);
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Forkoff]);
     monitor.begin_shutdown();
     handler_server_closed(&mut DefaultHooks, &mut monitor, child);
     assert_eq!(asked(&mut monitor), []);
@@ -220,7 +220,7 @@ fn handler_server_timeout_check_offers_the_silent_free_ones_first() {
             format!("server_timeout_busy {busy}"),
         ]
     );
-    let told = [int(free), int(starting), int(busy), Asked::Forkoff];
+    let told = [int(free), int(starting), int(busy), PlainTask::Forkoff];
     assert_eq!(asked(&mut monitor), told);
     assert_eq!(state(&monitor, unread), State::Busy);
     assert_eq!(state(&monitor, alive), State::Free);
@@ -260,11 +260,11 @@ fn handler_server_timeout_check_without_a_silent_child_only_arms_again() {
 fn handler_forkoff_starts_the_first_children() {
     let mut monitor = sized(1, 2, 5, 50);
     handler_forkoff(&mut DefaultHooks, &mut monitor);
-    assert_eq!(asked(&mut monitor), [const { Asked::ServerFork }; 5]);
+    assert_eq!(asked(&mut monitor), [const { PlainTask::ServerFork }; 5]);
     // Forks that are queued count.
     monitor.post("server_fork");
     handler_forkoff(&mut DefaultHooks, &mut monitor);
-    assert_eq!(asked(&mut monitor), [Asked::ServerFork]);
+    assert_eq!(asked(&mut monitor), [PlainTask::ServerFork]);
 }
 
 #[test]
@@ -272,13 +272,20 @@ fn handler_forkoff_posts_a_server_fork_for_each_child_that_is_missing() {
     let mut monitor = sized(3, 5, 5, 6);
     children(&mut monitor, [State::Busy, State::Starting]);
     handler_forkoff(&mut DefaultHooks, &mut monitor);
-    assert_eq!(asked(&mut monitor), [Asked::ServerFork, Asked::ServerFork]);
+    assert_eq!(
+        asked(&mut monitor),
+        [PlainTask::ServerFork, PlainTask::ServerFork]
+    );
     children(
         &mut monitor,
         [State::Retiring, State::Retiring, State::Busy],
     );
     handler_forkoff(&mut DefaultHooks, &mut monitor);
-    assert_eq!(asked(&mut monitor), [Asked::ServerFork], "no more than six");
+    assert_eq!(
+        asked(&mut monitor),
+        [PlainTask::ServerFork],
+        "no more than six"
+    );
 }
 
 #[test]
@@ -289,7 +296,7 @@ fn handler_server_fork_asks_for_one_fork_if_max_clients_allows_it() {
     handler_server_fork(&mut DefaultHooks, &mut monitor);
     assert_eq!(
         asked(&mut monitor),
-        [Asked::Fork],
+        [PlainTask::Fork],
         "the retiring one counts"
     );
     child(&mut monitor, State::Free);
@@ -304,9 +311,9 @@ fn perform(monitor: &mut Monitor) -> usize {
         let tasks = asked_one(monitor);
         match tasks {
             None => return forks,
-            Some(Asked::Forkoff) => handler_forkoff(&mut DefaultHooks, monitor),
-            Some(Asked::ServerFork) => handler_server_fork(&mut DefaultHooks, monitor),
-            Some(Asked::Fork) => {
+            Some(PlainTask::Forkoff) => handler_forkoff(&mut DefaultHooks, monitor),
+            Some(PlainTask::ServerFork) => handler_server_fork(&mut DefaultHooks, monitor),
+            Some(PlainTask::Fork) => {
                 child(monitor, State::Starting);
                 forks += 1;
             }
@@ -315,7 +322,7 @@ fn perform(monitor: &mut Monitor) -> usize {
     }
 }
 
-fn asked_one(monitor: &mut Monitor) -> Option<Asked> {
+fn asked_one(monitor: &mut Monitor) -> Option<PlainTask> {
     let task = monitor.queue.pop()?;
     let mut one = Monitor::default();
     one.queue.push(task);

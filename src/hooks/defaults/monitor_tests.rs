@@ -3,9 +3,9 @@
 use super::*;
 use crate::{
     core::{
-        child::{Flags, State},
+        child::{ChildFlags, State},
         testing::{
-            Asked, asked, at, child, children, due_at, go_to, int, monitor, ms, sized, state,
+            PlainTask, asked, at, child, children, due_at, go_to, int, monitor, ms, sized, state,
         },
         time::Time,
     },
@@ -13,7 +13,7 @@ use crate::{
 };
 use proptest::prelude::*;
 
-fn forkoff(monitor: &mut Monitor) -> Vec<Asked> {
+fn forkoff(monitor: &mut Monitor) -> Vec<PlainTask> {
     defaults::handler_forkoff(&mut DefaultHooks, monitor);
     asked(monitor)
 }
@@ -31,7 +31,7 @@ fn a_surplus_must_last_before_the_oldest_of_it_are_culled() {
     assert_eq!(monitor.deadline(), Some(at(1030)));
     assert_eq!(forkoff(&mut monitor), []);
     assert_eq!(due_at(&mut monitor, 1029), []);
-    assert_eq!(due_at(&mut monitor, 1030), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 1030), [PlainTask::Forkoff]);
     assert_eq!(forkoff(&mut monitor), [int(free[0]), int(free[1])]);
     for (n, &id) in free.iter().enumerate() {
         let expected = if n < 2 { State::Retiring } else { State::Free };
@@ -52,7 +52,7 @@ fn the_oldest_is_culled_first() {
     assert_eq!(monitor.deadline(), None);
     go_to(&mut monitor, 900);
     assert!(monitor.set_not_busy(old));
-    assert_eq!(due_at(&mut monitor, 1900), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 1900), [PlainTask::Forkoff]);
     assert_eq!(forkoff(&mut monitor), [int(old)]);
 }
 
@@ -63,7 +63,7 @@ fn a_starting_child_is_no_surplus_and_is_never_culled() {
     let free = children(&mut monitor, [State::Free; 2]);
     assert_eq!(monitor.deadline(), None);
     let third = child(&mut monitor, State::Free);
-    assert_eq!(due_at(&mut monitor, 1000), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 1000), [PlainTask::Forkoff]);
     assert_eq!(forkoff(&mut monitor), [int(free[0])]);
     assert_eq!(state(&monitor, third), State::Free);
     for child in starting {
@@ -71,7 +71,7 @@ fn a_starting_child_is_no_surplus_and_is_never_culled() {
     }
     // The first word makes one of them spare, which is one too many.
     go_to(&mut monitor, 2000);
-    monitor.heard(starting[0]);
+    monitor.note_word_heard(starting[0]);
     assert_eq!(monitor.deadline(), Some(at(3000)));
 }
 
@@ -83,7 +83,7 @@ fn a_dip_resets_the_part_that_dipped() {
     monitor.set_busy(free[3]);
     go_to(&mut monitor, 700);
     monitor.set_not_busy(free[3]);
-    assert_eq!(due_at(&mut monitor, 1000), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 1000), [PlainTask::Forkoff]);
     assert_eq!(
         forkoff(&mut monitor),
         [int(free[0])],
@@ -91,7 +91,7 @@ fn a_dip_resets_the_part_that_dipped() {
     );
     assert_eq!(monitor.deadline(), Some(at(1700)));
     assert_eq!(due_at(&mut monitor, 1699), []);
-    assert_eq!(due_at(&mut monitor, 1700), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 1700), [PlainTask::Forkoff]);
     assert_eq!(forkoff(&mut monitor), [int(free[1])]);
     assert_eq!(due_at(&mut monitor, 9000), []);
 }
@@ -104,7 +104,7 @@ fn with_cull_after_zero_a_surplus_is_culled_at_once() {
     assert_eq!(forkoff(&mut monitor), [int(free[0]), int(free[1])]);
     let more = child(&mut monitor, State::Free);
     assert_eq!(monitor.deadline(), Some(at(0)));
-    assert_eq!(due_at(&mut monitor, 0), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 0), [PlainTask::Forkoff]);
     assert_eq!(forkoff(&mut monitor), [int(free[2])]);
     assert_eq!(state(&monitor, more), State::Free);
 }
@@ -113,7 +113,7 @@ fn with_cull_after_zero_a_surplus_is_culled_at_once() {
 fn an_override_that_does_not_cull_is_not_asked_without_end() {
     let mut monitor = sized(1, 2, 5, 50);
     children(&mut monitor, [State::Free; 3]);
-    assert_eq!(due_at(&mut monitor, 1000), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 1000), [PlainTask::Forkoff]);
     assert_eq!(monitor.deadline(), None);
     assert_eq!(due_at(&mut monitor, 60_000), []);
     // A second call returns the same plan: the surplus is still there.
@@ -129,7 +129,7 @@ fn limits_that_change_make_a_surplus_or_end_it() {
     monitor.set_max_spare_servers(2);
     assert_eq!(monitor.deadline(), Some(at(1100)));
     monitor.set_max_spare_servers(3);
-    assert_eq!(due_at(&mut monitor, 1100), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 1100), [PlainTask::Forkoff]);
     assert_eq!(forkoff(&mut monitor), [int(free[0])]);
     monitor.set_max_spare_servers(2);
     monitor.set_max_spare_servers(9);
@@ -145,10 +145,10 @@ fn m02_with_max_clients_lowered_the_free_are_told_and_the_busy_finish() {
     let free = children(&mut monitor, [State::Free; 2]);
     go_to(&mut monitor, 100);
     monitor.set_max_clients(2);
-    assert_eq!(due_at(&mut monitor, 1100), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 1100), [PlainTask::Forkoff]);
     assert_eq!(forkoff(&mut monitor), free.map(int));
     monitor.set_not_busy(busy[0]);
-    assert_eq!(due_at(&mut monitor, 2100), [Asked::Forkoff]);
+    assert_eq!(due_at(&mut monitor, 2100), [PlainTask::Forkoff]);
     assert_eq!(forkoff(&mut monitor), [int(busy[0])]);
     // Two are left, as many as are allowed; one becomes free and stays.
     monitor.set_not_busy(busy[1]);
@@ -195,7 +195,7 @@ proptest! {
         }
         defaults::handler_shutdown(&mut DefaultHooks, &mut monitor);
         monitor.fire_due();
-        let is_killed = |child: &Child| child.flags.contains(Flags::KILL_SENT);
+        let is_killed = |child: &Child| child.flags.contains(ChildFlags::KILL_SENT);
         let bounded = monitor.deadline().is_some() || monitor.children().all(is_killed);
         prop_assert!(bounded, "nobody lives for ever");
     }
@@ -247,7 +247,7 @@ fn words_of_a_retiring_child_move_it_nowhere() {
     for was in [State::Starting, State::Free, State::Busy] {
         let id = child(&mut monitor, was);
         monitor.retire(id, Reason::Asked);
-        monitor.heard(id);
+        monitor.note_word_heard(id);
         assert!(!monitor.set_busy(id));
         assert!(!monitor.set_not_busy(id));
         assert!(monitor.acknowledge(id), "it is alive all the same");
@@ -300,12 +300,18 @@ fn any_signal_can_be_sent_and_only_the_ending_ones_are_noted() {
     let id = child(&mut monitor, State::Free);
     for signal in [Signal::Hangup, Signal::User1, Signal::Terminate] {
         monitor.kill(id, signal);
-        assert_eq!(asked(&mut monitor), [Asked::Signal(id, signal)]);
+        assert_eq!(asked(&mut monitor), [PlainTask::Signal(id, signal)]);
     }
-    let told = Flags::INT_SENT | Flags::KILL_SENT;
+    let told = ChildFlags::INT_SENT | ChildFlags::KILL_SENT;
     assert!(!monitor.child(id).unwrap().flags.intersects(told));
     monitor.kill(id, Signal::Kill);
-    assert!(monitor.child(id).unwrap().flags.contains(Flags::KILL_SENT));
+    assert!(
+        monitor
+            .child(id)
+            .unwrap()
+            .flags
+            .contains(ChildFlags::KILL_SENT)
+    );
     assert_eq!(state(&monitor, id), State::Free, "it sends and no more");
 }
 

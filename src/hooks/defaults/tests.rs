@@ -5,10 +5,10 @@ use super::*;
 use crate::hooks::testing::{Calls, ChildWorld, RecordingServer};
 use crate::{
     core::{
-        child::{Flags, State},
+        child::{ChildFlags, State},
         testing::{
-            Asked, asked, at, child, children, due_at, ended_by_signal, go_to, int, kill, monitor,
-            ms, sized, state, warnings,
+            PlainTask, asked, at, child, children, due_at, ended_by_signal, go_to, int, kill,
+            monitor, ms, sized, state, warnings,
         },
         time::Time,
         wire::CommWords,
@@ -38,8 +38,8 @@ fn server_ack_records_the_time_and_nothing_else_does() {
     assert_eq!(record(quiet).last_ack(), Time::START);
     assert_eq!(record(loud).last_ack(), at(700));
     assert_eq!(record(loud).start_time(), Time::START);
-    assert!(record(loud).flags.contains(Flags::ACKED));
-    assert!(!record(quiet).flags.contains(Flags::ACKED));
+    assert!(record(loud).flags.contains(ChildFlags::ACKED));
+    assert!(!record(quiet).flags.contains(ChildFlags::ACKED));
     assert_eq!(state(&monitor, loud), State::Free);
 }
 
@@ -53,7 +53,7 @@ fn server_busy_moves_the_child_and_posts_forkoff_if_it_moved() {
     for child in [starting, free] {
         server_busy(&mut DefaultHooks, &mut monitor, child);
         assert_eq!(state(&monitor, child), State::Busy);
-        assert_eq!(asked(&mut monitor), [Asked::Forkoff]);
+        assert_eq!(asked(&mut monitor), [PlainTask::Forkoff]);
         server_busy(&mut DefaultHooks, &mut monitor, child);
         assert_eq!(state(&monitor, child), State::Busy);
         assert_eq!(asked(&mut monitor), []);
@@ -73,7 +73,7 @@ fn server_not_busy_moves_the_child_and_posts_forkoff_if_it_moved() {
         children(&mut monitor, [State::Busy, State::Retiring, State::Free]);
     server_not_busy(&mut DefaultHooks, &mut monitor, busy);
     assert_eq!(state(&monitor, busy), State::Free);
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Forkoff]);
     for (child, stays) in [
         (busy, State::Free),
         (retiring, State::Retiring),
@@ -94,10 +94,14 @@ fn of_forkoff_one_waits_in_the_queue() {
     monitor.post("own");
     server_busy(&mut DefaultHooks, &mut monitor, b);
     monitor.post("own");
-    let own = || Asked::State("own".to_owned());
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff, own(), own()]);
+    let own = || PlainTask::State("own".to_owned());
+    assert_eq!(asked(&mut monitor), [PlainTask::Forkoff, own(), own()]);
     monitor.post("forkoff");
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff], "the next is heard");
+    assert_eq!(
+        asked(&mut monitor),
+        [PlainTask::Forkoff],
+        "the next is heard"
+    );
 }
 
 #[test]
@@ -112,7 +116,7 @@ fn server_timeout_sends_sigint_and_no_more() {
             .child(child)
             .unwrap()
             .flags
-            .contains(Flags::INT_SENT)
+            .contains(ChildFlags::INT_SENT)
     );
     assert_eq!(due_at(&mut monitor, 99_000), [], "nothing escalates");
 }
@@ -160,9 +164,9 @@ fn output_is_printed_with_the_pid_and_cannot_command_a_terminal() {
     assert_eq!(
         asked(&mut monitor),
         [
-            Asked::Stdout("1001 STDOUT: a\\x1b[2Jé\\r\n".to_owned()),
-            Asked::Stderr("1001 STDERR: a\\x1b[2Jé\\r\n".to_owned()),
-            Asked::Stdout("1001 STDOUT: \n".to_owned()),
+            PlainTask::Stdout("1001 STDOUT: a\\x1b[2Jé\\r\n".to_owned()),
+            PlainTask::Stderr("1001 STDERR: a\\x1b[2Jé\\r\n".to_owned()),
+            PlainTask::Stdout("1001 STDOUT: \n".to_owned()),
         ]
     );
 }

@@ -1,15 +1,15 @@
 //! A long random walk: everything that can happen to the monitor, in any order, with a check of all
 //! invariants after each step.
 
-mod books;
-mod happenings;
+mod invariants;
+mod steps;
 mod wild;
 
 use self::wild::Wild;
 use super::*;
 use crate::{
     core::{
-        child::{Flags, State, WaitStatus},
+        child::{ChildFlags, State, WaitStatus},
         error::Operation,
         queue::Task,
         testing::{at, ended_by_signal, exit_code, ms, sized},
@@ -148,20 +148,22 @@ impl Walk {
     fn perform(&mut self, task: Task) {
         let (hooks, monitor) = (&mut self.hooks, &mut self.monitor);
         match task {
-            Task::Posted(Posted::Forkoff) => hooks.handler_forkoff(monitor),
-            Task::Posted(Posted::ServerFork) => hooks.handler_server_fork(monitor),
-            Task::Posted(Posted::ServerTimeoutCheck) => hooks.handler_server_timeout_check(monitor),
-            Task::Posted(Posted::Shutdown) => {
+            Task::Posted(PostedState::Forkoff) => hooks.handler_forkoff(monitor),
+            Task::Posted(PostedState::ServerFork) => hooks.handler_server_fork(monitor),
+            Task::Posted(PostedState::ServerTimeoutCheck) => {
+                hooks.handler_server_timeout_check(monitor)
+            }
+            Task::Posted(PostedState::Shutdown) => {
                 if !monitor.is_shutdown() {
                     self.shutdowns += 1;
                     hooks.handler_shutdown(monitor);
                 }
             }
-            Task::Posted(Posted::ReopenLogs) => hooks.reopen_logs(monitor),
+            Task::Posted(PostedState::ReopenLogs) => hooks.reopen_logs(monitor),
             Task::ReopenChildren => {}
-            Task::Posted(Posted::Reload) => monitor.begin_reload(),
-            Task::Posted(Posted::Upgrade) => {}
-            Task::Posted(Posted::State(state)) => assert_eq!(state, "own"),
+            Task::Posted(PostedState::Reload) => monitor.begin_reload(),
+            Task::Posted(PostedState::Upgrade) => {}
+            Task::Posted(PostedState::State(state)) => assert_eq!(state, "own"),
             Task::ReloadFailed(_) => {}
             Task::Fork => self.fork(),
             Task::Signal { child, signal } => {
@@ -225,7 +227,7 @@ impl Walk {
             self.finish(child, exit_code(0));
         } else {
             self.monitor.set_unread(child, false);
-            self.monitor.heard(child);
+            self.monitor.note_word_heard(child);
             let ack = Output::Word(Word::Ack);
             self.hooks.handler_server_ack(&mut self.monitor, child, ack);
         }

@@ -4,7 +4,7 @@ use super::*;
 
 const OWN: u32 = 42;
 
-fn said(pid: &str, fds: &str, names: Option<&str>) -> Result<Vec<Announced>, ListenFdsError> {
+fn said(pid: &str, fds: &str, names: Option<&str>) -> Result<Vec<AnnouncedFd>, ListenFdsError> {
     let variables = Variables {
         pid: Some(pid.as_bytes()),
         fds: Some(fds.as_bytes()),
@@ -13,8 +13,8 @@ fn said(pid: &str, fds: &str, names: Option<&str>) -> Result<Vec<Announced>, Lis
     parse(variables, OWN)
 }
 
-fn announced(fd: RawFd, name: &str) -> Announced {
-    Announced {
+fn announced(fd: RawFd, name: &str) -> AnnouncedFd {
+    AnnouncedFd {
         fd,
         name: name.to_owned(),
     }

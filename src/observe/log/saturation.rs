@@ -8,9 +8,9 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct SaturationLines {
     lasts: bool,
-    said_at: Option<Time>,
+    logged_at: Option<Time>,
     /// Whether the begin of the present episode was logged.
-    is_said: bool,
+    is_logged: bool,
     /// How many clients wait, as far as is known, and the most that have waited in it.
     waiting: u32,
     most: u32,
@@ -33,21 +33,21 @@ impl SaturationLines {
     }
 
     /// Whether the begin of this episode is to be said as soon as the last one was ten seconds ago.
-    fn is_unsaid(&self) -> bool {
-        self.lasts && self.waiting > 0 && !self.is_said
+    fn is_left_out(&self) -> bool {
+        self.lasts && self.waiting > 0 && !self.is_logged
     }
 
     /// When the begin is due, if nothing changes before.
     pub(super) fn next(&self) -> Option<Time> {
-        let said_at = self.said_at.filter(|_| self.is_unsaid());
-        said_at.map(|at| at + EVERY)
+        let logged_at = self.logged_at.filter(|_| self.is_left_out());
+        logged_at.map(|at| at + EVERY)
     }
 
     pub(super) fn say_if_due(&mut self, monitor: &Monitor, since: &str) {
         let now = monitor.now();
-        let due = self.said_at.is_none_or(|at| at + EVERY <= now);
-        if due && self.is_unsaid() {
-            (self.is_said, self.said_at) = (true, Some(now));
+        let due = self.logged_at.is_none_or(|at| at + EVERY <= now);
+        if due && self.is_left_out() {
+            (self.is_logged, self.logged_at) = (true, Some(now));
             let (children, waiting) = (monitor.max_clients(), self.waiting);
             say!(
                 Warn,
@@ -58,7 +58,7 @@ impl SaturationLines {
 
     pub(super) fn end(&mut self, lasted: Duration) {
         self.lasts = false;
-        if std::mem::take(&mut self.is_said) {
+        if std::mem::take(&mut self.is_logged) {
             let (lasted, most) = (seconds(lasted), self.most);
             say!(
                 Warn,

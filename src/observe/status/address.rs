@@ -3,7 +3,7 @@
 use crate::{
     core::error::{Error, Operation},
     listeners::{Listener, tcp::Tcp, unix::Unix},
-    sys::{fd_registry::Ours, unix_socket},
+    sys::{fd_registry::Registered, unix_socket},
 };
 use std::{
     fmt, io,
@@ -30,10 +30,10 @@ const MODE: u32 = 0o600;
 /// assert!(":9100".parse::<StatusAddress>().is_err());
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StatusAddress(At);
+pub struct StatusAddress(StatusEndpoint);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum At {
+enum StatusEndpoint {
     Unix(PathBuf),
     Tcp(String),
 }
@@ -47,7 +47,7 @@ impl StatusAddress {
     /// has no mode, so everybody could connect: it is refused when the server is started, with the
     /// operation [`Chmod`](crate::Operation::Chmod).
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self(At::Unix(path.into()))
+        Self(StatusEndpoint::Unix(path.into()))
     }
 
     /// A TCP socket at `HOST:PORT`. Port 0 lets the system choose one.
@@ -56,21 +56,23 @@ impl StatusAddress {
     /// the loopback interface a client must ask for `localhost`, for an IP address or for `HOST`
     /// itself: under any other name a page in a browser could read it.
     pub fn tcp(address: impl Into<String>) -> Self {
-        Self(At::Tcp(address.into()))
+        Self(StatusEndpoint::Tcp(address.into()))
     }
 
     /// Opens the sockets: a host name may have several addresses.
-    pub(super) fn open(&self) -> Result<Opened, Error> {
+    pub(super) fn open(&self) -> Result<OpenedSockets, Error> {
         let opened = match &self.0 {
-            At::Unix(path) if unix_socket::is_abstract(path) => return Err(no_mode(path)),
-            At::Unix(path) => {
+            StatusEndpoint::Unix(path) if unix_socket::is_abstract(path) => {
+                return Err(no_mode(path));
+            }
+            StatusEndpoint::Unix(path) => {
                 let mut kind = Unix::new(path);
                 kind.mode = MODE;
-                open(Kind::Unix(kind))
+                open(SocketKind::Unix(kind))
             }
-            At::Tcp(address) => {
+            StatusEndpoint::Tcp(address) => {
                 let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-                open(Kind::Tcp(Tcp::at(address.clone()), host.to_owned()))
+                open(SocketKind::Tcp(Tcp::at(address.clone()), host.to_owned()))
             }
         };
         opened.map_err(|error| Error::new(Operation::Listen, self.to_string(), error))
@@ -83,15 +85,15 @@ fn no_mode(path: &Path) -> Error {
     Error::new(Operation::Chmod, unix_socket::display_name(path), reason)
 }
 
-fn open(mut kind: Kind) -> io::Result<Opened> {
+fn open(mut kind: SocketKind) -> io::Result<OpenedSockets> {
     let sockets = match &mut kind {
-        Kind::Unix(unix) => unix.open(BACKLOG)?,
-        Kind::Tcp(tcp, _) => tcp.open(BACKLOG)?,
+        SocketKind::Unix(unix) => unix.open(BACKLOG)?,
+        SocketKind::Tcp(tcp, _) => tcp.open(BACKLOG)?,
     };
     let names = sockets.iter().map(|socket| kind.name(socket.as_fd()));
-    Ok(Opened {
+    Ok(OpenedSockets {
         names: names.collect(),
-        sockets: sockets.into_iter().map(Ours::parents).collect(),
+        sockets: sockets.into_iter().map(Registered::parents).collect(),
         kind,
     })
 }
@@ -99,8 +101,8 @@ fn open(mut kind: Kind) -> io::Result<Opened> {
 impl fmt::Display for StatusAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            At::Unix(path) => path.display().fmt(f),
-            At::Tcp(address) => address.fmt(f),
+            StatusEndpoint::Unix(path) => path.display().fmt(f),
+            StatusEndpoint::Tcp(address) => address.fmt(f),
         }
     }
 }
@@ -132,13 +134,13 @@ impl FromStr for StatusAddress {
 
 /// The kinds of sockets, which know their names and remove their files.
 #[derive(Debug)]
-enum Kind {
+enum SocketKind {
     Unix(Unix),
     /// With the host that it was told.
     Tcp(Tcp, String),
 }
 
-impl Kind {
+impl SocketKind {
     fn name(&self, socket: BorrowedFd<'_>) -> String {
         match self {
             Self::Unix(unix) => unix.name(socket),
@@ -149,13 +151,13 @@ impl Kind {
 
 /// Open sockets.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedSockets {
     pub(super) names: Vec<String>,
-    sockets: Vec<Ours<OwnedFd>>,
-    kind: Kind,
+    sockets: Vec<Registered<OwnedFd>>,
+    kind: SocketKind,
 }
 
-impl Opened {
+impl OpenedSockets {
     pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.sockets.iter().map(|socket| socket.as_fd())
     }
@@ -163,8 +165,8 @@ impl Opened {
     /// The host that the address has; `None` for a UNIX socket.
     pub(super) fn host(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Unix(_) => None,
-            Kind::Tcp(_, host) => Some(host),
+            SocketKind::Unix(_) => None,
+            SocketKind::Tcp(_, host) => Some(host),
         }
     }
 }

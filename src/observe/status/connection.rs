@@ -1,7 +1,7 @@
 //! One client of the status helper: what it has asked, and what it has still to be sent. Blocks at
 //! nothing, and has a deadline for everything.
 
-use super::http::{Answer, Hosts, Request, Requests, Status, Verdict};
+use super::http::{Hosts, HttpRequest, HttpRequests, Parsed, Response, StatusCode};
 use crate::core::time::Time;
 use nix::{
     poll::PollFlags,
@@ -31,7 +31,7 @@ const IN_A_ROW: usize = 8;
 
 /// What a connection waits for.
 #[derive(Debug)]
-enum Phase {
+enum ConnectionPhase {
     Asking,
     Answering(Sending),
     Closing {
@@ -71,8 +71,8 @@ impl Sending {
 pub(super) struct Connection {
     /// The socket; reading and writing is the same as for any file.
     socket: File,
-    requests: Requests,
-    phase: Phase,
+    requests: HttpRequests,
+    phase: ConnectionPhase,
     /// Whether it has been answered.
     was_answered: bool,
     deadline: Time,
@@ -115,15 +115,15 @@ impl Connection {
     pub(super) fn new(socket: OwnedFd, hosts: Hosts, now: Time) -> Self {
         Self {
             socket: File::from(socket),
-            requests: Requests::of(hosts),
-            phase: Phase::Asking,
+            requests: HttpRequests::of(hosts),
+            phase: ConnectionPhase::Asking,
             was_answered: false,
             deadline: now + TO_ASK,
         }
     }
 
     /// A client that is told something without having asked.
-    pub(super) fn told(socket: OwnedFd, text: String, now: Time) -> Self {
+    pub(super) fn with_text(socket: OwnedFd, text: String, now: Time) -> Self {
         let mut connection = Self::new(socket, Hosts::Any, now);
         connection.begin(text.into_bytes(), "".into(), false, now);
         connection
@@ -139,32 +139,32 @@ impl Connection {
 
     /// Whether it has been answered and has not begun to ask again.
     pub(super) fn is_idle(&self) -> bool {
-        let asks = matches!(self.phase, Phase::Asking);
+        let asks = matches!(self.phase, ConnectionPhase::Asking);
         asks && self.was_answered && !self.requests.has_begun()
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over)
+        matches!(self.phase, ConnectionPhase::Over)
     }
 
-    /// Ends it, and forgets what it was to be sent.
+    /// Closes it, and drops what was to be sent.
     pub(super) fn give_up(&mut self) {
-        self.phase = Phase::Over;
+        self.phase = ConnectionPhase::Over;
     }
 
     /// What it waits for, for poll(2).
     pub(super) fn interest(&self) -> PollFlags {
         match self.phase {
-            Phase::Asking | Phase::Closing { .. } => PollFlags::POLLIN,
-            Phase::Answering(_) => PollFlags::POLLOUT,
-            Phase::Over => PollFlags::empty(),
+            ConnectionPhase::Asking | ConnectionPhase::Closing { .. } => PollFlags::POLLIN,
+            ConnectionPhase::Answering(_) => PollFlags::POLLOUT,
+            ConnectionPhase::Over => PollFlags::empty(),
         }
     }
 
     /// How many bytes are kept for it: of a body that others have too, its share.
     pub(super) fn holds(&self) -> usize {
         match &self.phase {
-            Phase::Answering(sending) => {
+            ConnectionPhase::Answering(sending) => {
                 sending.head.len() + sending.body.len() / Rc::strong_count(&sending.body)
             }
             _ => 0,
@@ -173,7 +173,7 @@ impl Connection {
 
     /// Goes on as far as it can without waiting, and without keeping others waiting: when a large answer
     /// begins, or so many others have begun, the next turn sends it.
-    pub(super) fn advance(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) {
+    pub(super) fn advance(&mut self, now: Time, answer: &mut dyn FnMut(&HttpRequest) -> Response) {
         let mut answers = 0;
         loop {
             match self.step(now, answer) {
@@ -190,29 +190,29 @@ impl Connection {
         }
     }
 
-    fn step(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) -> Advance {
+    fn step(&mut self, now: Time, answer: &mut dyn FnMut(&HttpRequest) -> Response) -> Advance {
         match self.phase {
-            Phase::Asking => self.ask(now, answer),
-            Phase::Answering(_) => self.send(now),
-            Phase::Closing { .. } => self.discard(),
-            Phase::Over => Advance::Ends,
+            ConnectionPhase::Asking => self.ask(now, answer),
+            ConnectionPhase::Answering(_) => self.send(now),
+            ConnectionPhase::Closing { .. } => self.discard(),
+            ConnectionPhase::Over => Advance::Ends,
         }
     }
 
     /// Its deadline has passed.
     pub(super) fn expire(&mut self, now: Time) {
-        if matches!(self.phase, Phase::Asking) && self.requests.has_begun() {
-            self.refuse(Status::RequestTimeout, now);
-            return self.advance(now, &mut |_| Answer::of(Status::BadRequest));
+        if matches!(self.phase, ConnectionPhase::Asking) && self.requests.has_begun() {
+            self.refuse(StatusCode::RequestTimeout, now);
+            return self.advance(now, &mut |_| Response::of(StatusCode::BadRequest));
         }
         self.give_up();
     }
 
     /// Reads until there is a whole request.
-    fn ask(&mut self, now: Time, answer: &mut dyn FnMut(&Request) -> Answer) -> Advance {
+    fn ask(&mut self, now: Time, answer: &mut dyn FnMut(&HttpRequest) -> Response) -> Advance {
         match self.requests.next() {
-            Verdict::More => self.receive(now),
-            Verdict::Request(request) => {
+            Parsed::More => self.receive(now),
+            Parsed::Request(request) => {
                 let answer = answer(&request);
                 let head = answer.head(request.keeps);
                 let body = match request.is_head {
@@ -223,7 +223,7 @@ impl Connection {
                 let is_large = answer.is_large;
                 Advance::Answers { is_large }
             }
-            Verdict::Refuse(status) => {
+            Parsed::Refuse(status) => {
                 self.refuse(status, now);
                 Advance::Answers { is_large: false }
             }
@@ -245,15 +245,15 @@ impl Connection {
         }
     }
 
-    fn refuse(&mut self, status: Status, now: Time) {
-        let answer = Answer::of(status);
+    fn refuse(&mut self, status: StatusCode, now: Time) {
+        let answer = Response::of(status);
         self.begin(answer.head(false), answer.body, false, now);
     }
 
     fn begin(&mut self, head: Vec<u8>, body: Rc<str>, keeps: bool, now: Time) {
         self.deadline = now + TO_READ;
         self.was_answered = true;
-        self.phase = Phase::Answering(Sending {
+        self.phase = ConnectionPhase::Answering(Sending {
             head,
             body,
             sent: 0,
@@ -262,7 +262,7 @@ impl Connection {
     }
 
     fn send(&mut self, now: Time) -> Advance {
-        let Phase::Answering(sending) = &mut self.phase else {
+        let ConnectionPhase::Answering(sending) = &mut self.phase else {
             return Advance::GoesOn;
         };
         match Transfer::from(self.socket.write_vectored(&sending.rest())) {
@@ -284,16 +284,17 @@ impl Connection {
             } else {
                 TO_ASK_AGAIN
             };
-            (self.phase, self.deadline) = (Phase::Asking, now + patience);
+            (self.phase, self.deadline) = (ConnectionPhase::Asking, now + patience);
         } else {
             // OK to ignore: the client may have gone.
             let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
-            (self.phase, self.deadline) = (Phase::Closing { discarded: 0 }, now + TO_CLOSE);
+            (self.phase, self.deadline) =
+                (ConnectionPhase::Closing { discarded: 0 }, now + TO_CLOSE);
         }
     }
 
     fn discard(&mut self) -> Advance {
-        let Phase::Closing { discarded } = &mut self.phase else {
+        let ConnectionPhase::Closing { discarded } = &mut self.phase else {
             return Advance::GoesOn;
         };
         let mut buffer = [0; 4096];

@@ -1,7 +1,7 @@
 //! The status helper: a process that answers clients from the record and the board. It asks nothing
 //! of the parent or of children, and has a bound for clients, for their time and for memory.
 
-use super::{answers::Answers, connection::Connection, http::Hosts};
+use super::{connection::Connection, http::Hosts, responses::Responses};
 use crate::{core::time::Time, sys::waiter::poll_many};
 use nix::poll::PollFlags;
 use std::{
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What clients are told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Serves {
+pub(super) enum StatusService {
     Http,
     /// HAProxy's agent-check: a line, unasked.
     Agent,
@@ -38,19 +38,19 @@ pub(super) enum Serves {
 
 /// A socket that is listened on.
 #[derive(Debug)]
-pub(super) struct Door {
-    listener: Listener,
-    serves: Serves,
+pub(super) struct ServedSocket {
+    listener: StatusListener,
+    serves: StatusService,
     hosts: Hosts,
 }
 
 #[derive(Debug)]
-enum Listener {
+enum StatusListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl Listener {
+impl StatusListener {
     /// Whether only this machine can connect. By which names others know an address is not known.
     fn is_of_this_machine(&self) -> bool {
         match self {
@@ -63,18 +63,18 @@ impl Listener {
     }
 }
 
-impl Door {
+impl ServedSocket {
     /// The socket, of which the helper has a descriptor of its own. `host` is the name that it was
     /// opened with, if it is a TCP socket.
     pub(super) fn new(
         socket: BorrowedFd<'_>,
         host: Option<&str>,
-        serves: Serves,
+        serves: StatusService,
     ) -> io::Result<Self> {
         let socket = socket.try_clone_to_owned()?;
         let listener = match host {
-            Some(_) => Listener::Tcp(socket.into()),
-            None => Listener::Unix(socket.into()),
+            Some(_) => StatusListener::Tcp(socket.into()),
+            None => StatusListener::Unix(socket.into()),
         };
         let hosts = match host {
             Some(host) if listener.is_of_this_machine() => Hosts::Own(host.into()),
@@ -89,19 +89,19 @@ impl Door {
 
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.listener {
-            Listener::Tcp(listener) => listener.as_fd(),
-            Listener::Unix(listener) => listener.as_fd(),
+            StatusListener::Tcp(listener) => listener.as_fd(),
+            StatusListener::Unix(listener) => listener.as_fd(),
         }
     }
 
     fn accept(&self) -> io::Result<OwnedFd> {
         match &self.listener {
-            Listener::Tcp(listener) => {
+            StatusListener::Tcp(listener) => {
                 let (socket, _) = listener.accept()?;
                 socket.set_nonblocking(true)?;
                 Ok(socket.into())
             }
-            Listener::Unix(listener) => {
+            StatusListener::Unix(listener) => {
                 let (socket, _) = listener.accept()?;
                 socket.set_nonblocking(true)?;
                 Ok(socket.into())
@@ -112,9 +112,9 @@ impl Door {
 
 /// The helper's loop.
 #[derive(Debug)]
-pub(super) struct Helper {
-    answers: Answers,
-    doors: Vec<Door>,
+pub(super) struct StatusHelper {
+    answers: Responses,
+    sockets: Vec<ServedSocket>,
     clients: Vec<Connection>,
     /// No connection is accepted before.
     accept_at: Time,
@@ -123,17 +123,17 @@ pub(super) struct Helper {
 }
 
 /// What a wait has found.
-struct Found {
+struct WaitResult {
     ends: bool,
-    doors: Vec<bool>,
+    sockets: Vec<bool>,
     clients: Vec<bool>,
 }
 
-impl Helper {
-    pub(super) fn new(answers: Answers, doors: Vec<Door>) -> Self {
+impl StatusHelper {
+    pub(super) fn new(answers: Responses, sockets: Vec<ServedSocket>) -> Self {
         Self {
             answers,
-            doors,
+            sockets,
             clients: Vec::new(),
             accept_at: Time::START,
             most_held: MOST_HELD,
@@ -155,24 +155,24 @@ impl Helper {
         }
     }
 
-    fn wait(&self, life: BorrowedFd<'_>) -> io::Result<Found> {
+    fn wait(&self, life: BorrowedFd<'_>) -> io::Result<WaitResult> {
         let now = self.answers.now();
         let accepts = match self.accept_at <= now {
             true => PollFlags::POLLIN,
             false => PollFlags::empty(),
         };
-        let doors = self.doors.iter().map(|door| (door.as_fd(), accepts));
+        let sockets = self.sockets.iter().map(|socket| (socket.as_fd(), accepts));
         let clients = self.clients.iter();
         let clients = clients.map(|client| (client.as_fd(), client.interest()));
         let life = [(life, PollFlags::empty())];
-        let asked: Vec<_> = life.into_iter().chain(doors).chain(clients).collect();
+        let asked: Vec<_> = life.into_iter().chain(sockets).chain(clients).collect();
         let mut ready = poll_many(&asked, Some(self.next_at().since(now)))?;
-        let clients = ready.split_off(1 + self.doors.len());
-        let doors = ready.split_off(1);
+        let clients = ready.split_off(1 + self.sockets.len());
+        let sockets = ready.split_off(1);
         let ends = ready == [true];
-        Ok(Found {
+        Ok(WaitResult {
             ends,
-            doors,
+            sockets,
             clients,
         })
     }
@@ -188,10 +188,10 @@ impl Helper {
             .map_or(sample, |at| at.min(sample))
     }
 
-    fn serve(&mut self, found: &Found) {
+    fn serve(&mut self, found: &WaitResult) {
         self.serve_clients(&found.clients);
         let until = self.answers.now() + TURN;
-        for (at, ready) in found.doors.iter().enumerate() {
+        for (at, ready) in found.sockets.iter().enumerate() {
             if *ready {
                 self.accept(at, until);
             }
@@ -223,10 +223,10 @@ impl Helper {
         }
     }
 
-    fn accept(&mut self, door: usize, until: Time) {
+    fn accept(&mut self, at: usize, until: Time) {
         for _ in 0..ACCEPTS {
-            match self.doors[door].accept() {
-                Ok(socket) => self.welcome(socket, door),
+            match self.sockets[at].accept() {
+                Ok(client) => self.add_client(client, at),
                 Err(error) => return self.note_accept_error(&error),
             }
             if until <= self.answers.now() {
@@ -244,14 +244,14 @@ impl Helper {
         }
     }
 
-    fn welcome(&mut self, socket: OwnedFd, door: usize) {
+    fn add_client(&mut self, client: OwnedFd, at: usize) {
         if self.clients.len() == MOST_CLIENTS {
             self.make_room();
         }
         let now = self.answers.now();
-        let mut client = match self.doors[door].serves {
-            Serves::Http => Connection::new(socket, self.doors[door].hosts.clone(), now),
-            Serves::Agent => Connection::told(socket, self.answers.agent(), now),
+        let mut client = match self.sockets[at].serves {
+            StatusService::Http => Connection::new(client, self.sockets[at].hosts.clone(), now),
+            StatusService::Agent => Connection::with_text(client, self.answers.agent(), now),
         };
         let answers = &mut self.answers;
         client.advance(now, &mut |request| answers.answer(request));
@@ -297,9 +297,9 @@ mod tests {
     };
     use std::{io::Write, os::unix::net::UnixStream};
 
-    /// The helper of a server in which many have died with long last words, so that its document is
+    /// The helper of a server in which many have died with long last lines, so that its document is
     /// large.
-    fn helper() -> Helper {
+    fn helper() -> StatusHelper {
         let memory = RecordMemory::new(1).expect("memory");
         memory.write(|writer, pen| {
             for number in 0..50 {
@@ -308,14 +308,14 @@ mod tests {
             }
         });
         let clock = Clock::new();
-        Helper::new(
-            Answers::new(memory, SharedView::default(), clock),
+        StatusHelper::new(
+            Responses::new(memory, SharedView::default(), clock),
             Vec::new(),
         )
     }
 
     /// A client that has asked for a document, and reads nothing.
-    fn slow_reader(helper: &mut Helper) -> UnixStream {
+    fn slow_reader(helper: &mut StatusHelper) -> UnixStream {
         let (mut client, socket) = UnixStream::pair().expect("sockets");
         socket.set_nonblocking(true).expect("a mode");
         let request = b"GET /status.json HTTP/1.1\r\nHost: a\r\n\r\n";

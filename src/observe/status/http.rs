@@ -14,7 +14,7 @@ const PROBES: [&str; 2] = ["/health", "/ready"];
 
 /// A request that can be answered.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Request {
+pub(crate) struct HttpRequest {
     /// The path, without a query.
     pub(crate) path: String,
     /// What the client accepts.
@@ -27,7 +27,7 @@ pub(crate) struct Request {
 
 /// An answer's status.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Status {
+pub(crate) enum StatusCode {
     Ok,
     BadRequest,
     NotFound,
@@ -40,7 +40,7 @@ pub(crate) enum Status {
     VersionNotSupported,
 }
 
-impl Status {
+impl StatusCode {
     /// Code and phrase.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -60,13 +60,13 @@ impl Status {
 
 /// What is found in the bytes so far.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Verdict {
+pub(crate) enum Parsed {
     /// No whole request.
     More,
-    Request(Request),
+    Request(HttpRequest),
     /// The connection ends after an answer with this status: where the next request would begin is
     /// not known, or would take too long to find.
-    Refuse(Status),
+    Refuse(StatusCode),
 }
 
 /// Under which names a server may be asked.
@@ -102,12 +102,12 @@ fn without_port(host: &str) -> &str {
 
 /// The requests of one connection.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Requests {
+pub(crate) struct HttpRequests {
     hosts: Hosts,
     bytes: Vec<u8>,
 }
 
-impl Requests {
+impl HttpRequests {
     /// Requests of a client that may ask under these names.
     pub(crate) fn of(hosts: Hosts) -> Self {
         let bytes = Vec::new();
@@ -126,7 +126,7 @@ impl Requests {
     }
 
     /// Takes the next request, or what is wrong.
-    pub(crate) fn next(&mut self) -> Verdict {
+    pub(crate) fn next(&mut self) -> Parsed {
         let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
         // What lies beyond makes no difference, in whatever pieces it comes.
@@ -137,37 +137,37 @@ impl Requests {
                 self.bytes.drain(..length);
                 verdict
             }
-            Ok(httparse::Status::Partial) if self.bytes.len() < LONGEST_HEAD => Verdict::More,
+            Ok(httparse::Status::Partial) if self.bytes.len() < LONGEST_HEAD => Parsed::More,
             Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-                Verdict::Refuse(Status::FieldsTooLarge)
+                Parsed::Refuse(StatusCode::FieldsTooLarge)
             }
-            Err(httparse::Error::Version) => Verdict::Refuse(Status::VersionNotSupported),
-            Err(_) => Verdict::Refuse(Status::BadRequest),
+            Err(httparse::Error::Version) => Parsed::Refuse(StatusCode::VersionNotSupported),
+            Err(_) => Parsed::Refuse(StatusCode::BadRequest),
         }
     }
 }
 
-fn judge(request: &httparse::Request<'_, '_>, known: &Hosts) -> Verdict {
+fn judge(request: &httparse::Request<'_, '_>, known: &Hosts) -> Parsed {
     let is_1_1 = request.version == Some(1);
     let method = request.method.unwrap_or_default();
     if !matches!(method, "GET" | "HEAD") {
-        return Verdict::Refuse(Status::MethodNotAllowed);
+        return Parsed::Refuse(StatusCode::MethodNotAllowed);
     }
     // A second Host may be what a proxy in front has believed.
     let hosts = fields(request, "host").count();
     if hosts > 1 || is_1_1 && hosts == 0 {
-        return Verdict::Refuse(Status::BadRequest);
+        return Parsed::Refuse(StatusCode::BadRequest);
     }
     let path = path(request.path.unwrap_or_default());
     let is_known = fields(request, "host").all(|host| known.take(host));
     if !is_known && !PROBES.contains(&&*path) {
-        return Verdict::Refuse(Status::MisdirectedRequest);
+        return Parsed::Refuse(StatusCode::MisdirectedRequest);
     }
     if let Some(status) = refuses_body(request) {
-        return Verdict::Refuse(status);
+        return Parsed::Refuse(status);
     }
     let has = |token| has_token(request, "connection", token);
-    Verdict::Request(Request {
+    Parsed::Request(HttpRequest {
         path,
         accept: fields(request, "accept").collect::<Vec<_>>().join(","),
         is_head: method == "HEAD",
@@ -176,9 +176,9 @@ fn judge(request: &httparse::Request<'_, '_>, known: &Hosts) -> Verdict {
 }
 
 /// No client sends one with GET; where it ends would have to be found out.
-fn refuses_body(request: &httparse::Request<'_, '_>) -> Option<Status> {
+fn refuses_body(request: &httparse::Request<'_, '_>) -> Option<StatusCode> {
     if fields(request, "transfer-encoding").next().is_some() {
-        return Some(Status::ContentTooLarge);
+        return Some(StatusCode::ContentTooLarge);
     }
     let lengths = fields(request, "content-length");
     let mut lengths = lengths.map(
@@ -189,8 +189,8 @@ fn refuses_body(request: &httparse::Request<'_, '_>) -> Option<Status> {
     );
     match (lengths.next(), lengths.next()) {
         (None | Some(Some(0)), None) => None,
-        (Some(Some(_)), None) => Some(Status::ContentTooLarge),
-        _ => Some(Status::BadRequest),
+        (Some(Some(_)), None) => Some(StatusCode::ContentTooLarge),
+        _ => Some(StatusCode::BadRequest),
     }
 }
 
@@ -222,8 +222,8 @@ fn path(target: &str) -> String {
 
 /// An answer, with its head.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Answer {
-    pub(crate) status: Status,
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
     pub(crate) content_type: &'static str,
     /// Further fields, each with its end of line.
     pub(crate) fields: String,
@@ -233,11 +233,11 @@ pub(crate) struct Answer {
     pub(crate) is_large: bool,
 }
 
-impl Answer {
+impl Response {
     /// A line of text.
-    pub(crate) fn text(status: Status, text: &str) -> Self {
+    pub(crate) fn text(status: StatusCode, text: &str) -> Self {
         let allow = match status {
-            Status::MethodNotAllowed => "Allow: GET, HEAD\r\n",
+            StatusCode::MethodNotAllowed => "Allow: GET, HEAD\r\n",
             _ => "",
         };
         Self {
@@ -250,7 +250,7 @@ impl Answer {
     }
 
     /// That of a status alone.
-    pub(crate) fn of(status: Status) -> Self {
+    pub(crate) fn of(status: StatusCode) -> Self {
         let (_, phrase) = status.as_str().split_once(' ').unwrap_or_default();
         Self::text(status, phrase)
     }

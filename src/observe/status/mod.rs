@@ -3,19 +3,19 @@
 //! side; it serves no client, and waits for nothing.
 
 mod address;
-mod answers;
 mod connection;
 mod helper;
 pub(crate) mod http;
 mod recorder;
+mod responses;
 
 pub use self::address::StatusAddress;
 
 use self::{
-    address::Opened,
-    answers::Answers,
-    helper::{Door, Helper, Serves},
+    address::OpenedSockets,
+    helper::{ServedSocket, StatusHelper, StatusService},
     recorder::Recorder,
+    responses::Responses,
 };
 use crate::{
     core::{
@@ -24,13 +24,13 @@ use crate::{
         event::Event,
         monitor::Monitor,
         notice::Notice,
-        state::{Descriptor, Role},
+        state::{Descriptor, FdRole},
         time::Time,
     },
     listeners::ListenerStatus,
     sys::{
         clock::Clock,
-        confine::Plan,
+        confine::ConfinementPlan,
         side_process::{Setup, SideProcess},
     },
 };
@@ -48,27 +48,27 @@ const RETRY_AFTER_AT_MOST: Duration = Duration::from_secs(5);
 
 /// Where a server is to tell its status.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct StatusConfig {
     pub(crate) http: Option<StatusAddress>,
     pub(crate) agent: Option<StatusAddress>,
 }
 
 /// The status of one server; nothing, unless it was asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Status(Option<Box<Kept>>);
+pub(crate) struct Status(Option<Box<ActiveStatus>>);
 
 #[derive(Debug)]
-struct Kept {
+struct ActiveStatus {
     /// For how many children there are slots.
     slots: usize,
-    doors: Vec<(Opened, Serves)>,
+    sockets: Vec<(OpenedSockets, StatusService)>,
     recorder: Recorder,
-    helper: Helped,
+    helper: HelperProcess,
 }
 
 /// The helper as a process.
 #[derive(Debug, Default)]
-struct Helped {
+struct HelperProcess {
     process: Option<SideProcess>,
     started_at: Time,
     restart_at: Time,
@@ -77,23 +77,26 @@ struct Helped {
 
 impl Status {
     /// Opens the sockets that are wanted. The helper is forked in the first turn.
-    pub(crate) fn open(wanted: &Wanted, slots: usize) -> Result<Self, Error> {
-        let addresses = [(&wanted.http, Serves::Http), (&wanted.agent, Serves::Agent)];
-        let mut doors = Vec::new();
+    pub(crate) fn open(wanted: &StatusConfig, slots: usize) -> Result<Self, Error> {
+        let addresses = [
+            (&wanted.http, StatusService::Http),
+            (&wanted.agent, StatusService::Agent),
+        ];
+        let mut sockets = Vec::new();
         for (address, serves) in addresses {
             if let Some(address) = address {
-                doors.push((address.open()?, serves));
+                sockets.push((address.open()?, serves));
             }
         }
-        let kept = |doors| {
-            Box::new(Kept {
+        let kept = |sockets| {
+            Box::new(ActiveStatus {
                 slots,
-                doors,
+                sockets,
                 recorder: Recorder::default(),
-                helper: Helped::default(),
+                helper: HelperProcess::default(),
             })
         };
-        Ok(Self((!doors.is_empty()).then(|| kept(doors))))
+        Ok(Self((!sockets.is_empty()).then(|| kept(sockets))))
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -102,15 +105,15 @@ impl Status {
 
     /// The addresses at which HTTP is answered.
     pub(crate) fn names(&self) -> Vec<String> {
-        let doors = self.0.iter().flat_map(|kept| &kept.doors);
-        let http = doors.filter(|(_, serves)| *serves == Serves::Http);
+        let sockets = self.0.iter().flat_map(|kept| &kept.sockets);
+        let http = sockets.filter(|(_, serves)| *serves == StatusService::Http);
         http.flat_map(|(opened, _)| opened.names.clone()).collect()
     }
 
     /// The addresses at which HAProxy's agent-check is answered.
     pub(crate) fn agent_names(&self) -> Vec<String> {
-        let doors = self.0.iter().flat_map(|kept| &kept.doors);
-        let agents = doors.filter(|(_, serves)| *serves == Serves::Agent);
+        let sockets = self.0.iter().flat_map(|kept| &kept.sockets);
+        let agents = sockets.filter(|(_, serves)| *serves == StatusService::Agent);
         agents
             .flat_map(|(opened, _)| opened.names.clone())
             .collect()
@@ -123,9 +126,9 @@ impl Status {
     }
 
     /// Before the slot of a child that has ended is cleared.
-    pub(crate) fn note_last_words(&mut self, child: ChildId, monitor: &Monitor) {
+    pub(crate) fn note_last_lines(&mut self, child: ChildId, monitor: &Monitor) {
         if let Some(kept) = &mut self.0 {
-            kept.recorder.note_last_words(child, monitor);
+            kept.recorder.note_last_lines(child, monitor);
         }
     }
 
@@ -161,7 +164,7 @@ impl Status {
     }
 
     /// Forks the helper. It never returns into the loop.
-    pub(crate) fn fork(&mut self, monitor: &mut Monitor, clock: Clock, plan: &Plan) {
+    pub(crate) fn fork(&mut self, monitor: &mut Monitor, clock: Clock, plan: &ConfinementPlan) {
         let Some(kept) = &mut self.0 else {
             return;
         };
@@ -190,10 +193,10 @@ impl Status {
 
     /// The sockets, which a program takes over that takes the place of this one.
     pub(crate) fn descriptors(&self) -> Vec<Descriptor> {
-        let doors = self.0.iter().flat_map(|kept| &kept.doors);
-        let sockets = doors.flat_map(|(opened, _)| opened.sockets());
+        let sockets = self.0.iter().flat_map(|kept| &kept.sockets);
+        let sockets = sockets.flat_map(|(opened, _)| opened.sockets());
         let descriptor = |socket: BorrowedFd<'_>| Descriptor {
-            role: Role::Own,
+            role: FdRole::Own,
             // OK because it is open.
             fd: socket.as_raw_fd().cast_unsigned(),
             ..Descriptor::default()
@@ -224,11 +227,16 @@ impl Drop for Status {
     }
 }
 
-impl Kept {
-    fn fork(&mut self, monitor: &Monitor, clock: Clock, plan: &Plan) -> io::Result<SideProcess> {
+impl ActiveStatus {
+    fn fork(
+        &mut self,
+        monitor: &Monitor,
+        clock: Clock,
+        plan: &ConfinementPlan,
+    ) -> io::Result<SideProcess> {
         let memory = self.recorder.begin(self.slots, monitor)?;
-        let doors = &self.doors;
-        let keeps: Vec<BorrowedFd<'_>> = doors
+        let sockets = &self.sockets;
+        let keeps: Vec<BorrowedFd<'_>> = sockets
             .iter()
             .flat_map(|(opened, _)| opened.sockets())
             .collect();
@@ -237,20 +245,24 @@ impl Kept {
             keeps: &keeps,
             confinement: plan,
         };
-        let answers = || Answers::new(memory.clone(), monitor.board.clone(), clock);
-        memory.shown(|| SideProcess::start(&setup, |life| serve(doors, answers(), life)))
+        let answers = || Responses::new(memory.clone(), monitor.board.clone(), clock);
+        memory.shown(|| SideProcess::start(&setup, |life| serve(sockets, answers(), life)))
     }
 }
 
 /// Runs in the helper.
-fn serve(opened: &[(Opened, Serves)], answers: Answers, life: BorrowedFd<'_>) -> i32 {
-    let doors = opened.iter().flat_map(|(opened, serves)| {
+fn serve(
+    opened: &[(OpenedSockets, StatusService)],
+    answers: Responses,
+    life: BorrowedFd<'_>,
+) -> i32 {
+    let sockets = opened.iter().flat_map(|(opened, serves)| {
         let host = opened.host();
         let sockets = opened.sockets();
-        sockets.map(move |socket| Door::new(socket, host, *serves))
+        sockets.map(move |socket| ServedSocket::new(socket, host, *serves))
     });
-    match doors.collect() {
-        Ok(doors) => Helper::new(answers, doors).run(life),
+    match sockets.collect() {
+        Ok(sockets) => StatusHelper::new(answers, sockets).run(life),
         Err(error) => {
             eprintln!("prefork-status: {error}");
             1
@@ -258,7 +270,7 @@ fn serve(opened: &[(Opened, Serves)], answers: Answers, life: BorrowedFd<'_>) ->
     }
 }
 
-impl Helped {
+impl HelperProcess {
     fn wants_process(&self) -> bool {
         self.process.is_none()
     }

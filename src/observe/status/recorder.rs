@@ -6,13 +6,13 @@ use crate::{
         child::{Child, ChildId, Death},
         config::Config,
         event::Event,
-        metrics::Numbers,
+        metrics::MetricNumbers,
         monitor::Monitor,
         status::{
             Stage, death,
             figures::{Head, Known, Row, Slotless, Tallies, nanoseconds},
-            record::{Pen, Writer},
-            texts::{ListenerText, Texts},
+            record::{MemoryWriter, RecordWriter},
+            texts::{ListenerText, RecordTexts},
         },
         time::Time,
     },
@@ -36,7 +36,7 @@ pub(super) struct Recorder {
     known: Known,
     head: Head,
     tallies: Tallies,
-    texts: Texts,
+    texts: RecordTexts,
     config: Option<Config>,
     /// The children that something has happened to.
     changed: Vec<ChildId>,
@@ -58,7 +58,7 @@ impl Default for Recorder {
             known: Known::default(),
             head: Head::default(),
             tallies: Tallies::default(),
-            texts: Texts::default(),
+            texts: RecordTexts::default(),
             config: None,
             changed: Vec::new(),
             has_slotless: false,
@@ -142,7 +142,7 @@ impl Recorder {
 
     /// Writes the row of a child that has ended, while its slot on the board is still its own: no
     /// connection may be missing from the sum at any moment.
-    pub(super) fn note_last_words(&mut self, child: ChildId, monitor: &Monitor) {
+    pub(super) fn note_last_lines(&mut self, child: ChildId, monitor: &Monitor) {
         if let (Some(memory), Some(child)) = (&self.memory, monitor.child(child)) {
             memory.write(|writer, pen| writer.row(child.id().slot(), Row::of(child), pen));
         }
@@ -156,7 +156,7 @@ impl Recorder {
             limit: listener.limit,
         };
         let listeners: Vec<_> = listeners.into_iter().map(text).collect();
-        // Those of a stop are closed by and by: what they were called stays.
+        // During a stop the listeners are closed one after the other; their names stay.
         if !listeners.is_empty() {
             self.texts.listeners = listeners;
         }
@@ -217,10 +217,10 @@ impl Recorder {
     }
 
     /// What the parent has counted, and the texts.
-    fn refreshed(&mut self, monitor: &Monitor) -> Option<(Numbers, Vec<u8>)> {
+    fn refreshed(&mut self, monitor: &Monitor) -> Option<(MetricNumbers, Vec<u8>)> {
         let config = &*monitor.attributes;
         if self.config.as_ref() != Some(config) {
-            self.texts.attributes = Texts::attributes_of(config);
+            self.texts.attributes = RecordTexts::attributes_of(config);
             self.config = Some(config.clone());
         }
         let (own, metrics) = cells::counted().unwrap_or_default();
@@ -228,7 +228,13 @@ impl Recorder {
         Some((own, self.texts.pack()))
     }
 
-    fn write_children(&mut self, writer: Writer, monitor: &Monitor, all: bool, pen: &mut dyn Pen) {
+    fn write_children(
+        &mut self,
+        writer: RecordWriter,
+        monitor: &Monitor,
+        all: bool,
+        pen: &mut dyn MemoryWriter,
+    ) {
         // Another child may be in the slot already; its row comes after.
         for slot in self.left.drain(..) {
             writer.row(slot, Row::default(), pen);
@@ -246,7 +252,7 @@ impl Recorder {
         self.changed.clear();
     }
 
-    fn write_deaths(&mut self, writer: Writer, pen: &mut dyn Pen) {
+    fn write_deaths(&mut self, writer: RecordWriter, pen: &mut dyn MemoryWriter) {
         for text in self.deaths.drain(..) {
             writer.death(self.deaths_written, &text, pen);
             self.deaths_written += 1;

@@ -21,9 +21,9 @@ fn the_watchdog_is_fed_at_half_of_its_time_by_the_process_that_it_watches() {
 /// What is sent at a second after the start.
 fn sent(systemd: &mut Systemd, monitor: &mut Monitor, second: u64) -> Vec<String> {
     monitor.is_now(Time::at(Duration::from_secs(second)));
-    let mut told = systemd.told;
-    let lines = systemd.due(&mut told, monitor);
-    systemd.told = told;
+    let mut notified = systemd.notified;
+    let lines = systemd.due(&mut notified, monitor);
+    systemd.notified = notified;
     lines
 }
 
@@ -32,7 +32,7 @@ fn a_long_shutdown_is_extended_every_five_seconds() {
     const EXTEND: &str = "EXTEND_TIMEOUT_USEC=15000000";
     let mut systemd = Systemd::to(None, None);
     let mut monitor = Monitor::default();
-    systemd.phase = Phase::Stopping;
+    systemd.phase = ServicePhase::Stopping;
     let status = "STATUS=stopping, 0 children left";
     let lines = sent(&mut systemd, &mut monitor, 60);
     assert_eq!(lines, ["STOPPING=1", status, EXTEND]);
@@ -46,7 +46,7 @@ fn a_long_shutdown_is_extended_every_five_seconds() {
 fn a_reload_begins_with_a_message_of_its_own_and_ends_ready() {
     let mut systemd = Systemd::to(None, None);
     let mut monitor = Monitor::default();
-    systemd.phase = Phase::Ready;
+    systemd.phase = ServicePhase::Ready;
     assert_eq!(sent(&mut systemd, &mut monitor, 60)[0], "READY=1");
     for failed in [false, true] {
         systemd.reload(!failed, &monitor);
@@ -59,7 +59,7 @@ fn a_reload_begins_with_a_message_of_its_own_and_ends_ready() {
             ["READY=1"],
             "{failed}"
         );
-        assert_eq!(systemd.told.reloads, systemd.reloads);
+        assert_eq!(systemd.notified.reloads, systemd.reloads);
     }
 }
 
@@ -69,7 +69,7 @@ fn what_is_overdue_is_not_waited_for() {
     let mut systemd = Systemd::to(None, Some(Duration::from_secs(2)));
     let mut monitor = Monitor::default();
     monitor.set_timeout(Duration::from_secs(10));
-    systemd.phase = Phase::Ready;
+    systemd.phase = ServicePhase::Ready;
     // No child has sent an ACK, since there is none.
     let lines = sent(&mut systemd, &mut monitor, 60);
     assert_eq!(lines, ["READY=1", "STATUS=0 free, 0 busy, 0 waiting"]);

@@ -1,9 +1,9 @@
 //! How a child finds its next connection: it tries each listener, waits, and bears a lack of resources.
 //! Serves none.
 
-use super::{Acceptor, InHand, Run};
+use super::{AcceptLoop, AcceptedConn, Acceptor};
 use crate::{
-    core::accept::{Attempt, Observation, Wakeups, shortage::Pause},
+    core::accept::{Attempt, Observation, Wakeups, shortage::RetryPause},
     hooks::{comm::Comm, server::complain},
     listeners::Listener,
     servers::conn::Stream,
@@ -15,7 +15,7 @@ use crate::{
 };
 use std::{io, os::fd::AsFd};
 
-impl<L: Listener<Stream: Stream>> Run<'_, L> {
+impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     pub(super) fn drain(&mut self, attempt: Attempt) -> io::Result<Observation> {
         // Without a parent the listeners are closed, or will be.
         if self.acceptor.comm.is_orphaned() || self.acceptor.comm.is_leaving() {
@@ -105,7 +105,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         Ok(self.in_hand.is_some())
     }
 
-    pub(super) fn judge(&mut self, listener: usize, mut connection: Newcomer) -> InHand {
+    pub(super) fn judge(&mut self, listener: usize, mut connection: Newcomer) -> AcceptedConn {
         let Acceptor {
             admission,
             kind,
@@ -118,13 +118,13 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
             comm.count_queued(listener, queued);
         }
         let refusal = admission.refusal(listener, &connection, comm);
-        InHand {
+        AcceptedConn {
             connection,
             refusal,
         }
     }
 
-    fn back_off(&self, pause: Pause, error: &io::Error) -> io::Result<()> {
+    fn back_off(&self, pause: RetryPause, error: &io::Error) -> io::Result<()> {
         if pause.is_first {
             complain!("cannot accept for now: {error}");
         }

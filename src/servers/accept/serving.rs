@@ -1,6 +1,6 @@
 //! The connection in hand: refused, or served by the handler and counted. Finds none.
 
-use super::Run;
+use super::AcceptLoop;
 use crate::{
     core::{
         accept::{Observation, Wakeups, refusal::Refusal},
@@ -9,8 +9,8 @@ use crate::{
     hooks::{comm::Comm, server::complain},
     listeners::Listener,
     servers::{
-        conn::{Conn, Metered, Place, Stream},
-        ending::Watched,
+        conn::{Conn, ConnContext, Metered, Stream},
+        ending::WatchedConn,
     },
     sys::{
         accept::Newcomer,
@@ -21,7 +21,7 @@ use crate::{
 };
 use std::{io, rc::Rc};
 
-impl<L: Listener<Stream: Stream>> Run<'_, L> {
+impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     pub(super) fn serve(&mut self, wakeups: Wakeups) -> Observation {
         let connection = self.in_hand.as_ref().map(|in_hand| &in_hand.connection);
         let peer = connection.and_then(|connection| connection.remote);
@@ -92,7 +92,7 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     }
 
     /// Begins to look at a connection, if a hook is told of its end.
-    fn watch(&self, connection: &Newcomer, number: u64) -> Option<Watched> {
+    fn watch(&self, connection: &Newcomer, number: u64) -> Option<WatchedConn> {
         let ends = self.acceptor.ends.as_ref()?;
         Some(ends.begin(connection, number))
     }
@@ -135,11 +135,11 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
         &self,
         connection: Newcomer,
         number: u64,
-        watched: &Option<Watched>,
+        watched: &Option<WatchedConn>,
     ) -> Conn<L::Stream> {
-        let meter: Metered = watched.as_ref().map(Watched::meter);
+        let meter: Metered = watched.as_ref().map(WatchedConn::meter);
         let acceptor = &self.acceptor;
-        let place = Place {
+        let place = ConnContext {
             comm: acceptor.comm.share(),
             listeners: Rc::clone(&acceptor.listeners),
             number,
@@ -167,7 +167,7 @@ fn note_end(result: io::Result<()>) -> Outcome {
 }
 
 /// Tells those who are to be told.
-fn end(watched: Option<Watched>, outcome: Outcome) {
+fn end(watched: Option<WatchedConn>, outcome: Outcome) {
     if let Some(watched) = watched {
         watched.end(outcome);
     }

@@ -2,11 +2,11 @@
 //! the queues. `core/accept/reserve` decides what comes next; serves only a connection that it has
 //! taken too soon.
 
-use super::Run;
+use super::AcceptLoop;
 use crate::{
     core::accept::{
         Attempt, Wakeups,
-        queue_log::Look,
+        queue_log::QueueLook,
         refusal::Refusal,
         reserve::{ReserveAction, ReserveMachine, ReserveSaw},
     },
@@ -17,7 +17,7 @@ use crate::{
 };
 use std::{io, os::fd::AsFd};
 
-impl<L: Listener<Stream: Stream>> Run<'_, L> {
+impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     /// Runs until told to stop or the parent is gone.
     pub(super) fn run_reserved(mut self, reserve: &Reserve) -> io::Result<()> {
         let limits = self.acceptor.admission.limits();
@@ -75,15 +75,15 @@ impl<L: Listener<Stream: Stream>> Run<'_, L> {
     }
 
     /// A look at a queue; `None` if its connections have no known age, or are not counted.
-    fn look(&self, listener: usize, reserve: &Reserve) -> Option<Look> {
-        // In this order: who is taken in between is taken for one that has not come yet.
+    fn look(&self, listener: usize, reserve: &Reserve) -> Option<QueueLook> {
+        // In this order: a client that is taken in between counts as one that has not come yet.
         let taken = reserve.taken(listener)?;
         let listeners = self.acceptor.listeners.borrow();
         let (kind, socket) = (self.acceptor.kind, listeners.get(listener)?.as_fd());
         let known = kind.knows_time_in_queue(socket);
         let queued = known.then(|| kind.queue_length(socket))??;
         let at = self.acceptor.comm.now();
-        Some(Look { at, taken, queued })
+        Some(QueueLook { at, taken, queued })
     }
 
     /// Refuses the connection in hand, or serves it if it is not old at all.

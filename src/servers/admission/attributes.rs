@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{io, rc::Rc, time::Duration};
 
-/// Whom the server admits.
+/// Which clients the server admits.
 impl<L: Listener<Stream: Stream>> StreamServer<L> {
     /// Whether to ask the kernel how long each connection was queued.
     ///

@@ -4,7 +4,7 @@
 use super::{
     Conn, Stream,
     pace::{MinRate, Pace},
-    patience::{is_interruption, is_wait},
+    waiting::{is_interruption, is_wait},
 };
 use crate::{
     core::time::Time,
@@ -105,12 +105,11 @@ impl<S: Stream> Conn<S> {
     /// Limits how slow the client may be, from now on.
     ///
     /// The child waits for the client for some time in all, and longer for each byte that moves:
-    /// reads and writes then fail with `TimedOut`. Unlike a
-    /// [deadline](Self::set_deadline) it lets a large upload take its time; unlike a timeout of
-    /// each read, a client that sends a byte now and then does not hold the child for long. The
-    /// time in which the handler works does not count, nor does that of
-    /// [`wait_for_request`](Self::wait_for_request) and [`linger`](Self::linger), which have limits
-    /// of their own. Default: `None`, no limit.
+    /// reads and writes then fail with `TimedOut`. Unlike a [deadline](Self::set_deadline) it lets
+    /// a large upload take its time; unlike a timeout of each read, a client that sends a byte now
+    /// and then does not hold the child for long. The time in which the handler works does not
+    /// count, and neither does that of [`wait_for_request`](Self::wait_for_request) and
+    /// [`linger`](Self::linger), which have limits of their own. Default: `None`, no limit.
     ///
     /// Set it again for each request of a connection that is kept open. It does not apply to the
     /// stream that [`into_parts`](Self::into_parts) returns, nor to objects of a

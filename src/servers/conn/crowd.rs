@@ -5,7 +5,7 @@ use super::{Conn, Stream};
 use crate::{core::time::Time, sys::sockets};
 use std::time::Duration;
 
-/// How often, at the most, a connection looks whether the server is crowded.
+/// How often, at most, a connection looks whether the server is crowded.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl<S: Stream> Conn<S> {

@@ -56,7 +56,7 @@ pub fn handler_error<C: ConnClass + ?Sized>(
     let ended = operation == Operation::Read && is_end_of_input(error);
     let aborted =
         operation == Operation::Accept && error.kind() == io::ErrorKind::ConnectionAborted;
-    if !ended && !is_no_news(error) {
+    if !ended && !is_caused_by_client(error) {
         let number = error.raw_os_error().unwrap_or(0);
         say!(Warn, "connection got {operation} error {number} ({error})");
     }
@@ -70,10 +70,13 @@ pub fn handler_error<C: ConnClass + ?Sized>(
 
 /// Whether to warn: not of a client that has gone, nor of one that does not read its output until
 /// the buffer overflows.
-fn is_no_news(error: &io::Error) -> bool {
+fn is_caused_by_client(error: &io::Error) -> bool {
     let inner = error.get_ref();
     let limit = inner.and_then(|inner| inner.downcast_ref::<Limit>());
-    limit.map_or_else(|| is_the_clients(error), |limit| limit.is_no_news())
+    limit.map_or_else(
+        || is_the_clients(error),
+        |limit| limit.is_caused_by_client(),
+    )
 }
 
 /// Disconnects if the connection is being shut down and nothing was put since.

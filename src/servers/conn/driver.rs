@@ -4,9 +4,9 @@
 use super::{
     Conn, Stream,
     class::ConnClass,
-    patience::{is_interruption, is_wait},
-    pump::Step,
+    pump::ConnStep,
     session::Session,
+    waiting::{is_interruption, is_wait},
 };
 use crate::sys::{link::Interest, sockets::Blocking};
 use std::{
@@ -96,7 +96,7 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
         }
     }
 
-    fn call(&mut self, step: Step) {
+    fn call(&mut self, step: ConnStep) {
         let Self {
             conn,
             class,
@@ -105,19 +105,19 @@ impl<S: Stream, C: ConnClass> Driver<'_, S, C> {
             ..
         } = self;
         match step {
-            Step::Start => class.handler_start(session),
-            Step::Input => {
+            ConnStep::Start => class.handler_start(session),
+            ConnStep::Input => {
                 // Each record is progress, however many have arrived at once. OK to ignore: a child
                 // without a parent still serves this client.
                 let _ = conn.comm.begin(None);
                 class.handler_input(session, buffer);
             }
-            Step::Put => class.handler_put(session, buffer),
-            Step::Error(operation, error) => class.handler_error(session, operation, &error),
-            Step::Flush => class.handler_flush(session),
-            Step::Shutdown => class.handler_shutdown(session),
-            Step::State(state) => class.handler_state(session, &state),
-            Step::Stopping => class.handler_stopping(session),
+            ConnStep::Put => class.handler_put(session, buffer),
+            ConnStep::Error(operation, error) => class.handler_error(session, operation, &error),
+            ConnStep::Flush => class.handler_flush(session),
+            ConnStep::Shutdown => class.handler_shutdown(session),
+            ConnStep::State(state) => class.handler_state(session, &state),
+            ConnStep::Stopping => class.handler_stopping(session),
         }
     }
 

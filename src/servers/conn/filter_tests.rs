@@ -3,7 +3,7 @@
 
 use super::{
     BlockFilter, Filter, Input, LineEnd, LineFilter, Record, Session, StreamFilter,
-    pump::Step,
+    pump::ConnStep,
     segmentation::{records_of, session, set},
 };
 use proptest::{collection::vec, prelude::*};
@@ -176,7 +176,7 @@ proptest! {
             for piece in cut(&bytes, &at) {
                 session.received(piece);
                 while let Some(step) = session.next_step(&mut buffer) {
-                    if matches!(step, Step::Input) {
+                    if matches!(step, ConnStep::Input) {
                         pieces.extend_from_slice(&buffer);
                         pieces.extend_from_slice(end);
                     }
@@ -208,7 +208,7 @@ proptest! {
 /// may be longer than it, and a space makes no record.
 #[derive(Default)]
 struct Unpacking {
-    /// What is left of a run: records of two bytes at the most.
+    /// What is left of a run: records of two bytes at most.
     run: Vec<u8>,
 }
 

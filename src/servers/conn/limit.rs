@@ -23,7 +23,7 @@ pub enum Limit {
 
 impl Limit {
     /// Whether a slow client is enough to exceed it, so that nothing is wrong with the server.
-    pub(super) fn is_no_news(self) -> bool {
+    pub(super) fn is_caused_by_client(self) -> bool {
         matches!(self, Self::Idle(_) | Self::Total(_))
     }
 }

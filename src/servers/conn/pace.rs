@@ -36,7 +36,7 @@ impl MinRate {
         self
     }
 
-    /// How long the child waits at the most, however many bytes move.
+    /// How long the child waits at most, however many bytes move.
     ///
     /// Default: no limit.
     #[must_use]

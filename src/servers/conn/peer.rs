@@ -31,7 +31,7 @@ impl PeerCredentials {
 
 /// The two ends of a connection.
 ///
-/// What is unknown is `None`, and so is what only the other kind of socket has. An IPv4 client of a
+/// What is unknown, or exists only for the other kind of socket, is `None`. An IPv4 client of a
 /// socket that takes IPv6 too has an IPv4 address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Peer {

@@ -39,7 +39,7 @@ impl<S: Stream> Conn<S> {
 
     /// Copies what has arrived, waiting for it if need be, and leaves it there to be read.
     pub(in crate::servers) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.patiently(Interest::Read, None, |stream, blocking| {
+        self.wait_for_client(Interest::Read, None, |stream, blocking| {
             sockets::peek(stream, buffer, blocking)
         })
     }
@@ -48,7 +48,7 @@ impl<S: Stream> Conn<S> {
     /// are no request.
     pub(in crate::servers) fn read_away_exactly(&self, mut buffer: &mut [u8]) -> io::Result<()> {
         while !buffer.is_empty() {
-            let count = self.patiently(Interest::Read, None, |stream, _| {
+            let count = self.wait_for_client(Interest::Read, None, |stream, _| {
                 sockets::receive(stream, buffer, Blocking::Never)
             })?;
             if count == 0 {

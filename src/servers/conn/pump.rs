@@ -1,13 +1,13 @@
 //! Decides what happens next on a connection: the driver reports what has arrived and what was
 //! written, and asks which handler to call. Calls no handler and reads no clock.
 
-use super::session::{Posted, Session};
+use super::session::{PostedAction, Session};
 use crate::core::{error::Operation, time::Time};
 use std::io;
 
 /// What happens next: a call of a handler.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum ConnStep {
     Start,
     /// The record is in the buffer that was handed in.
     Input,
@@ -28,12 +28,12 @@ impl Session {
         self.shutdown_requested = stopping;
         self.times.begin(self.now);
         if let Some(limit) = self.times.exceeded(self.now) {
-            self.post_event(Posted::Error(Operation::Read, limit.into()));
+            self.post_event(PostedAction::Error(Operation::Read, limit.into()));
         }
         let later = std::mem::take(&mut self.later).into_iter();
-        self.events.extend(later.map(Posted::State));
+        self.events.extend(later.map(PostedAction::State));
         while let Some(state) = self.alarms.take_due(self.now) {
-            self.events.push_back(Posted::State(state));
+            self.events.push_back(PostedAction::State(state));
         }
     }
 
@@ -61,13 +61,13 @@ impl Session {
     pub(super) fn wrote(&mut self, count: usize) {
         self.times.moved();
         if self.output.wrote(count) {
-            self.post_event(Posted::Flush);
+            self.post_event(PostedAction::Flush);
         }
     }
 
     pub(super) fn write_failed(&mut self, error: io::Error) {
         self.output.fail();
-        self.post_event(Posted::Error(Operation::Write, error));
+        self.post_event(PostedAction::Error(Operation::Write, error));
     }
 }
 
@@ -75,7 +75,7 @@ impl Session {
 impl Session {
     /// The next handler to call; a record or what is to be put is left in `buffer`. `None`: wait,
     /// unless the session is over.
-    pub(super) fn next_step(&mut self, buffer: &mut Vec<u8>) -> Option<Step> {
+    pub(super) fn next_step(&mut self, buffer: &mut Vec<u8>) -> Option<ConnStep> {
         self.in_state = false;
         while self.connected {
             let step = match self.events.pop_front() {
@@ -98,59 +98,59 @@ impl Session {
         None
     }
 
-    fn step_of(&mut self, event: Posted, buffer: &mut Vec<u8>) -> Option<Step> {
+    fn step_of(&mut self, event: PostedAction, buffer: &mut Vec<u8>) -> Option<ConnStep> {
         Some(match event {
-            Posted::Start => Step::Start,
-            Posted::Put(record) => {
+            PostedAction::Start => ConnStep::Start,
+            PostedAction::Put(record) => {
                 self.output.redeem(record.len());
                 *buffer = record;
-                Step::Put
+                ConnStep::Put
             }
-            Posted::Error(operation, error) => Step::Error(operation, error),
-            Posted::Flush => Step::Flush,
-            Posted::Shutdown => Step::Shutdown,
+            PostedAction::Error(operation, error) => ConnStep::Error(operation, error),
+            PostedAction::Flush => ConnStep::Flush,
+            PostedAction::Shutdown => ConnStep::Shutdown,
             // A shutdown that the handler of the error has posted comes first.
-            Posted::Disconnect if self.has_posted_shutdown() => {
-                self.events.push_back(Posted::Disconnect);
+            PostedAction::Disconnect if self.has_posted_shutdown() => {
+                self.events.push_back(PostedAction::Disconnect);
                 return None;
             }
-            Posted::Disconnect => {
+            PostedAction::Disconnect => {
                 self.connected = false;
                 return None;
             }
-            Posted::State(state) => {
+            PostedAction::State(state) => {
                 self.in_state = true;
-                Step::State(state)
+                ConnStep::State(state)
             }
         })
     }
 
     fn has_posted_shutdown(&self) -> bool {
         let mut events = self.events.iter();
-        events.any(|event| matches!(event, Posted::Shutdown))
+        events.any(|event| matches!(event, PostedAction::Shutdown))
     }
 
-    fn find_record(&mut self, buffer: &mut Vec<u8>) -> Option<Step> {
+    fn find_record(&mut self, buffer: &mut Vec<u8>) -> Option<ConnStep> {
         if self.shutdown {
             return None;
         }
         match self.input.take_record(&mut *self.filter, buffer) {
             Ok(true) => {
                 self.times.moved();
-                Some(Step::Input)
+                Some(ConnStep::Input)
             }
             Ok(false) => None,
-            Err(error) => Some(Step::Error(Operation::Read, error)),
+            Err(error) => Some(ConnStep::Error(Operation::Read, error)),
         }
     }
 
     /// The step that tells the object of the stop: once, when all input has been delivered.
-    fn take_stopping(&mut self) -> Option<Step> {
+    fn take_stopping(&mut self) -> Option<ConnStep> {
         if !self.is_to_be_told() || self.times.first_is_under_way(self.now) {
             return None;
         }
         self.told_to_stop = true;
-        Some(Step::Stopping)
+        Some(ConnStep::Stopping)
     }
 
     /// Whether the child stops and the object was not told.
@@ -160,12 +160,12 @@ impl Session {
 
     /// The step that tells the object why reading has ended. Not in a shutdown, where input is not
     /// awaited.
-    fn take_ending(&mut self) -> Option<Step> {
+    fn take_ending(&mut self) -> Option<ConnStep> {
         let error = self.input.take_ending()?;
         if self.shutdown && is_end_of_input(&error) {
             return None;
         }
-        Some(Step::Error(Operation::Read, error))
+        Some(ConnStep::Error(Operation::Read, error))
     }
 
     /// Nothing to read, nothing to write, no state to come: no handler would ever be called again.

@@ -3,7 +3,7 @@
 //! connection.
 
 use super::{
-    BlockFilter, Filter, LineEnd, LineFilter, Session, StreamFilter, peer::Peer, pump::Step,
+    BlockFilter, Filter, LineEnd, LineFilter, Session, StreamFilter, peer::Peer, pump::ConnStep,
 };
 use crate::core::cut::cut;
 
@@ -22,11 +22,11 @@ pub(super) fn records_of(
         }
         while let Some(step) = session.next_step(&mut buffer) {
             match step {
-                Step::Input => {
+                ConnStep::Input => {
                     found.push(buffer.escape_ascii().to_string());
                     on(&mut session, found.len());
                 }
-                Step::Error(operation, error) => found.push(format!("{operation}: {error}")),
+                ConnStep::Error(operation, error) => found.push(format!("{operation}: {error}")),
                 _ => {}
             }
         }
@@ -104,7 +104,7 @@ fn check_nothing_is_lost(
     for piece in cut(bytes, lengths) {
         session.received(piece);
         while let Some(step) = session.next_step(&mut buffer) {
-            if matches!(step, Step::Input) {
+            if matches!(step, ConnStep::Input) {
                 let length = buffer.len() + end.len();
                 assert!(length <= limit, "a record of {length} bytes");
                 joined.extend_from_slice(&buffer);

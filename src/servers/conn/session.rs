@@ -22,7 +22,7 @@ use std::{
 
 /// What has been posted and has not happened yet.
 #[derive(Debug)]
-pub(super) enum Posted {
+pub(super) enum PostedAction {
     Start,
     Put(Vec<u8>),
     Error(Operation, io::Error),
@@ -44,7 +44,7 @@ pub struct Session {
     pub(super) say_ack: Box<dyn Fn() -> io::Result<()>>,
     pub(super) extend: Box<dyn Fn(Duration)>,
     pub(super) now: Time,
-    pub(super) events: VecDeque<Posted>,
+    pub(super) events: VecDeque<PostedAction>,
     /// Posted by a state, for the next turn: so a state that posts itself starves neither input nor
     /// output.
     pub(super) later: Vec<String>,
@@ -87,7 +87,7 @@ impl Session {
             say_ack: Box::new(|| Ok(())),
             extend: Box::new(|_| ()),
             now: Time::START,
-            events: VecDeque::from([Posted::Start]),
+            events: VecDeque::from([PostedAction::Start]),
             later: Vec::new(),
             in_state: false,
             alarms: Alarms::default(),

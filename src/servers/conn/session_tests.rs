@@ -8,7 +8,7 @@ mod posted;
 mod rig;
 mod times;
 
-use self::rig::{Noting, Rig};
+use self::rig::{NotingClass, Rig};
 use super::{ConnClass, Peer, PeerCredentials, Session};
 use crate::core::error::Operation;
 use std::{cell::RefCell, io, rc::Rc, time::Duration};
@@ -81,7 +81,7 @@ fn every_handler_is_forwarded_by_references_and_boxes() {
         "stopping",
         "stop",
     ];
-    let mut class = Noting::default();
+    let mut class = NotingClass::default();
     call_all(&mut &mut class);
     assert_eq!(std::mem::take(&mut class.calls), all);
     let mut boxed = Box::new(class);

@@ -10,7 +10,7 @@ use crate::{
         exec::ExecSpec,
         listen::AnyStream,
     },
-    sys::{exec::explain, helper::Helper, sockets},
+    sys::{connection_program::ConnectionProgram, exec::explain, sockets},
 };
 use std::{
     io,
@@ -42,7 +42,7 @@ impl Program {
         conn.note_shared();
         let command = self.command(conn)?;
         let file = PathBuf::from(command.get_program());
-        let helper = Helper::start(command, conn.as_fd());
+        let helper = ConnectionProgram::start(command, conn.as_fd());
         let mut running = Running {
             helper: helper.map_err(|error| explain(&file, error))?,
             conn,
@@ -97,7 +97,7 @@ impl Program {
 
 /// A program that runs for a connection.
 struct Running<'a> {
-    helper: Helper,
+    helper: ConnectionProgram,
     conn: &'a Conn<AnyStream>,
 }
 

@@ -3,8 +3,8 @@
 use crate::{
     listeners::{Listener, ListenerStatus, tcp::Tcp, unix::Unix},
     sys::{
-        fd_registry::Ours,
-        handed_over::Given,
+        fd_registry::Registered,
+        handed_over::HandedOverFd,
         sockets::{self, Family},
     },
 };
@@ -16,12 +16,12 @@ use std::{
 };
 
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum ListenKind {
     Tcp(Tcp),
     Unix(Unix),
 }
 
-impl Kind {
+impl ListenKind {
     /// The kind of a socket that another process has opened.
     pub(super) fn of(socket: BorrowedFd<'_>, no_delay: bool) -> io::Result<Self> {
         if sockets::is_stream(&socket, Family::Unix) {
@@ -59,12 +59,12 @@ impl Kind {
 /// a client that finds the file can still connect.
 #[derive(Debug)]
 pub(in crate::servers) struct Listening {
-    pub(super) kind: Kind,
-    pub(super) fd: Ours<OwnedFd>,
+    pub(super) kind: ListenKind,
+    pub(super) fd: Registered<OwnedFd>,
     pub(in crate::servers) name: String,
     /// The original, if another process has opened it: that one has it too, and it is not ours to
     /// close for all.
-    pub(super) given: Option<Ours<Given>>,
+    pub(super) given: Option<Registered<HandedOverFd>>,
 }
 
 impl Listening {
@@ -78,8 +78,8 @@ impl Listening {
 
     pub(in crate::servers) fn tcp_address(&self) -> Option<SocketAddr> {
         match self.kind {
-            Kind::Tcp(_) => sockets::tcp_address(&*self.fd),
-            Kind::Unix(_) => None,
+            ListenKind::Tcp(_) => sockets::tcp_address(&*self.fd),
+            ListenKind::Unix(_) => None,
         }
     }
 
@@ -89,8 +89,8 @@ impl Listening {
             return;
         }
         match &mut self.kind {
-            Kind::Tcp(tcp) => tcp.refuse(self.fd.as_fd()),
-            Kind::Unix(unix) => unix.clean_up(),
+            ListenKind::Tcp(tcp) => tcp.refuse(self.fd.as_fd()),
+            ListenKind::Unix(unix) => unix.clean_up(),
         }
     }
 
@@ -113,8 +113,8 @@ impl Listening {
     /// Its address: `host:port` or a path, byte for byte.
     pub(in crate::servers) fn place(&self) -> OsString {
         match &self.kind {
-            Kind::Tcp(tcp) => tcp.name(self.as_fd()).into(),
-            Kind::Unix(unix) => unix.path.clone().into_os_string(),
+            ListenKind::Tcp(tcp) => tcp.name(self.as_fd()).into(),
+            ListenKind::Unix(unix) => unix.path.clone().into_os_string(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Several listeners of both kinds as one: TCP and UNIX sockets of one server, and a connection of
 //! either. Opens and names them; serves no client.
 
-use super::{Kind, Listen, is_stream};
+use super::{Listen, ListenKind, is_stream};
 use crate::{
     listeners::Listener,
     servers::conn::{Peer, Stream},
@@ -24,14 +24,14 @@ use std::{
 #[derive(Debug, Default)]
 pub(in crate::servers) struct ListenSet {
     pub(in crate::servers) listen: Vec<Listen>,
-    kinds: Vec<Kind>,
+    kinds: Vec<ListenKind>,
 }
 
 impl ListenSet {
-    fn kind_of(&self, socket: BorrowedFd<'_>) -> Option<&Kind> {
+    fn kind_of(&self, socket: BorrowedFd<'_>) -> Option<&ListenKind> {
         self.kinds.iter().find(|kind| match kind {
-            Kind::Tcp(tcp) => tcp.fits(socket),
-            Kind::Unix(unix) => unix.fits(socket),
+            ListenKind::Tcp(tcp) => tcp.fits(socket),
+            ListenKind::Unix(unix) => unix.fits(socket),
         })
     }
 }
@@ -55,29 +55,29 @@ impl Listener for ListenSet {
             .iter()
             .filter(|listen| listen.wanted().is_some());
         let no_delay = wanted.all(|listen| listen.no_delay);
-        self.kinds.push(Kind::of(socket, no_delay)?);
+        self.kinds.push(ListenKind::of(socket, no_delay)?);
         Ok(())
     }
 
     fn name(&self, socket: BorrowedFd<'_>) -> String {
         match self.kind_of(socket) {
-            Some(Kind::Tcp(tcp)) => tcp.name(socket),
-            Some(Kind::Unix(unix)) => unix.name(socket),
+            Some(ListenKind::Tcp(tcp)) => tcp.name(socket),
+            Some(ListenKind::Unix(unix)) => unix.name(socket),
             None => String::new(),
         }
     }
 
     fn queue_length(&self, socket: BorrowedFd<'_>) -> Option<u32> {
         match self.kind_of(socket)? {
-            Kind::Tcp(tcp) => tcp.queue_length(socket),
-            Kind::Unix(unix) => unix.queue_length(socket),
+            ListenKind::Tcp(tcp) => tcp.queue_length(socket),
+            ListenKind::Unix(unix) => unix.queue_length(socket),
         }
     }
 
     fn queue_limit(&self, socket: BorrowedFd<'_>) -> Option<u32> {
         match self.kind_of(socket)? {
-            Kind::Tcp(tcp) => tcp.queue_limit(socket),
-            Kind::Unix(unix) => unix.queue_limit(socket),
+            ListenKind::Tcp(tcp) => tcp.queue_limit(socket),
+            ListenKind::Unix(unix) => unix.queue_limit(socket),
         }
     }
 
@@ -88,15 +88,15 @@ impl Listener for ListenSet {
 
     fn knows_time_in_queue(&self, socket: BorrowedFd<'_>) -> bool {
         match self.kind_of(socket) {
-            Some(Kind::Tcp(tcp)) => tcp.knows_time_in_queue(socket),
-            Some(Kind::Unix(_)) | None => false,
+            Some(ListenKind::Tcp(tcp)) => tcp.knows_time_in_queue(socket),
+            Some(ListenKind::Unix(_)) | None => false,
         }
     }
 
     fn refuse(&mut self, socket: BorrowedFd<'_>) {
         // What is refused depends on the socket alone, so any listener of its kind can do it.
         for kind in &mut self.kinds {
-            if let Kind::Tcp(tcp) = kind
+            if let ListenKind::Tcp(tcp) = kind
                 && tcp.fits(socket)
             {
                 return tcp.refuse(socket);
@@ -106,7 +106,7 @@ impl Listener for ListenSet {
 
     fn clean_up(&mut self) {
         for kind in &mut self.kinds {
-            if let Kind::Unix(unix) = kind {
+            if let ListenKind::Unix(unix) = kind {
                 unix.clean_up();
             }
         }

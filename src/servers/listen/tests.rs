@@ -24,15 +24,15 @@ fn o01_nothing_is_delayed_on_a_socket_of_a_program_unless_it_is_asked_for() {
 fn an_address_is_read_with_its_options() {
     let read = |text: &str| text.parse::<Listen>();
     let tcp = read("[::1]:80, name=http, no_delay=false").expect("an address");
-    assert!(matches!(tcp.at, At::Tcp(address) if address == "[::1]:80"));
+    assert!(matches!(tcp.at, ListenAddress::Tcp(address) if address == "[::1]:80"));
     assert_eq!((tcp.name.as_deref(), tcp.no_delay), (Some("http"), false));
     let unix = read("./x.sock,mode=600").expect("a path");
-    assert!(matches!(unix.at, At::Unix { mode: 0o600, .. }));
+    assert!(matches!(unix.at, ListenAddress::Unix { mode: 0o600, .. }));
     assert!(read(":80").is_ok());
     let taken = |text: &str| match read(text).expect("a word").at {
-        At::Inherited(Wanted::All) => String::new(),
-        At::Inherited(Wanted::Named(name)) => name,
-        At::Tcp(_) | At::Unix { .. } => panic!("{text} is not taken over"),
+        ListenAddress::Inherited(WantedSockets::All) => String::new(),
+        ListenAddress::Inherited(WantedSockets::Named(name)) => name,
+        ListenAddress::Tcp(_) | ListenAddress::Unix { .. } => panic!("{text} is not taken over"),
     };
     assert_eq!(
         (taken("systemd"), taken("systemd:a b")),
@@ -59,12 +59,12 @@ fn an_address_is_read_with_its_options() {
 fn a_comma_after_a_backslash_is_no_end() {
     let read = |text: &str| text.parse::<Listen>().expect("an address");
     let path = |listen: &Listen| match &listen.at {
-        At::Unix { path, .. } => path.display().to_string(),
+        ListenAddress::Unix { path, .. } => path.display().to_string(),
         other => panic!("{other:?}"),
     };
     let odd = read(r"/run/a\,b\,mode=1,mode=600,name=x\,y");
     assert_eq!(path(&odd), "/run/a,b,mode=1");
-    assert!(matches!(odd.at, At::Unix { mode: 0o600, .. }));
+    assert!(matches!(odd.at, ListenAddress::Unix { mode: 0o600, .. }));
     assert_eq!(odd.name.as_deref(), Some("x,y"));
     assert_eq!(path(&read("/run/a\\x2d.sock\\")), "/run/a\\x2d.sock\\");
     let cut = "/run/a,b.sock".parse::<Listen>().expect_err("a refusal");

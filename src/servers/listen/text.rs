@@ -1,7 +1,7 @@
 //! An address and its options as text: what is read, and what to write where it cannot be. Opens
 //! nothing.
 
-use super::{At, Listen};
+use super::{Listen, ListenAddress};
 use std::{net::SocketAddr, str::FromStr};
 
 /// An address and its options, after commas. The reason of a refusal says what to write.
@@ -63,11 +63,11 @@ impl Listen {
                 listen.checked_name().map_err(|error| error.to_string())?;
                 Ok(listen)
             }
-            ("mode", _) if !matches!(self.at, At::Unix { .. }) => {
+            ("mode", _) if !matches!(self.at, ListenAddress::Unix { .. }) => {
                 Err("mode is for a socket at a path".to_owned())
             }
             ("mode", mode) => Ok(self.mode(octal(mode)?)),
-            ("no_delay", _) if matches!(self.at, At::Unix { .. }) => {
+            ("no_delay", _) if matches!(self.at, ListenAddress::Unix { .. }) => {
                 Err("no_delay is for TCP".to_owned())
             }
             ("no_delay", "true") => Ok(self.no_delay(true)),

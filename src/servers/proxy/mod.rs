@@ -38,7 +38,7 @@
 //! [`proxy_protocol`]: crate::servers::StreamServer::proxy_protocol
 //! [`header_refusals`]: crate::servers::StreamServer::header_refusals
 
-mod attribute;
+mod policy;
 mod proxied;
 mod refusal;
 
@@ -51,8 +51,8 @@ use super::conn::{Conn, Stream};
 use crate::core::{access::Cidr, proxy::HeaderReader};
 use std::{io, net::SocketAddr, time::Duration};
 
-pub(super) use self::attribute::Attribute;
-use self::refusal::Counts;
+pub(super) use self::policy::ProxyPolicy;
+use self::refusal::HeaderRefusalCounters;
 
 /// How many bytes are looked at in one go: more than a usual header has.
 const CHUNK: usize = 512;
@@ -77,7 +77,7 @@ impl Default for ProxyProtocol {
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Origin {
+enum ConnOrigin {
     /// A proxy, which sends a header.
     Proxy,
     /// A client that connects without a proxy.
@@ -136,29 +136,29 @@ impl ProxyProtocol {
         self
     }
 
-    fn origin(&self, remote: Option<SocketAddr>) -> Origin {
+    fn origin(&self, remote: Option<SocketAddr>) -> ConnOrigin {
         let Some(remote) = remote.map(|address| address.ip()) else {
             return match self.trusts_unix_peers {
-                true => Origin::Proxy,
-                false => Origin::Unknown,
+                true => ConnOrigin::Proxy,
+                false => ConnOrigin::Unknown,
             };
         };
         let is_in = |networks: &[Cidr]| networks.iter().any(|network| network.contains(remote));
         if is_in(&self.trusted) {
-            Origin::Proxy
+            ConnOrigin::Proxy
         } else if is_in(&self.direct) {
-            Origin::Direct
+            ConnOrigin::Direct
         } else {
-            Origin::Unknown
+            ConnOrigin::Unknown
         }
     }
 
     /// Reads the header, if one is due, and notes in the connection what it says.
     pub(super) fn introduce<S: Stream>(&self, conn: &mut Conn<S>) -> Result<(), HeaderRefusal> {
         match self.origin(conn.remote()) {
-            Origin::Direct => Ok(()),
-            Origin::Unknown => Err(HeaderRefusal::Untrusted),
-            Origin::Proxy => {
+            ConnOrigin::Direct => Ok(()),
+            ConnOrigin::Unknown => Err(HeaderRefusal::Untrusted),
+            ConnOrigin::Proxy => {
                 let header = self.receive(conn)?;
                 let proxied = Proxied::read(header.bytes(), conn.remote())?;
                 conn.set_proxied(proxied);
@@ -212,12 +212,12 @@ mod tests {
         let origin = |protocol: &ProxyProtocol, address: &str| {
             protocol.origin(Some(SocketAddr::new(address.parse().unwrap(), 1)))
         };
-        assert_eq!(origin(&nobody, "127.0.0.1"), Origin::Unknown);
-        assert_eq!(origin(&some, "10.1.2.3"), Origin::Proxy);
-        assert_eq!(origin(&some, "::1"), Origin::Proxy);
-        assert_eq!(origin(&some, "11.1.2.3"), Origin::Direct);
-        assert_eq!(origin(&some, "12.1.2.3"), Origin::Unknown);
-        assert_eq!(some.origin(None), Origin::Unknown);
-        assert_eq!(nobody.trust_unix_peers().origin(None), Origin::Proxy);
+        assert_eq!(origin(&nobody, "127.0.0.1"), ConnOrigin::Unknown);
+        assert_eq!(origin(&some, "10.1.2.3"), ConnOrigin::Proxy);
+        assert_eq!(origin(&some, "::1"), ConnOrigin::Proxy);
+        assert_eq!(origin(&some, "11.1.2.3"), ConnOrigin::Direct);
+        assert_eq!(origin(&some, "12.1.2.3"), ConnOrigin::Unknown);
+        assert_eq!(some.origin(None), ConnOrigin::Unknown);
+        assert_eq!(nobody.trust_unix_peers().origin(None), ConnOrigin::Proxy);
     }
 }

@@ -69,16 +69,16 @@ impl fmt::Display for HeaderRefusals {
 }
 
 /// The counters, which children and parent share.
-pub(in crate::servers) type Counts = Tally<{ HeaderRefusal::ALL.len() }>;
+pub(in crate::servers) type HeaderRefusalCounters = Tally<{ HeaderRefusal::ALL.len() }>;
 
-impl Counts {
+impl HeaderRefusalCounters {
     pub(in crate::servers) fn count(&self, reason: HeaderRefusal) {
         self.add_one(reason as usize);
     }
 }
 
-impl From<&Counts> for HeaderRefusals {
-    fn from(counts: &Counts) -> Self {
+impl From<&HeaderRefusalCounters> for HeaderRefusals {
+    fn from(counts: &HeaderRefusalCounters) -> Self {
         Self(counts.read())
     }
 }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn each_reason_has_a_counter_of_its_own() {
-        let counts = Counts::new().unwrap();
+        let counts = HeaderRefusalCounters::new().unwrap();
         for (times, reason) in HeaderRefusal::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, times);
             (0..=times).for_each(|_| counts.count(reason));

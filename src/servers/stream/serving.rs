@@ -14,7 +14,7 @@ use crate::{
         accept::{Acceptor, HeaderCheck, SharedListeners},
         conn::Stream,
     },
-    sys::{fd_registry::Ours, handed_over},
+    sys::{fd_registry::Registered, handed_over},
 };
 use std::{
     cell::RefCell,
@@ -102,7 +102,7 @@ impl<L: Listener<Stream: Stream>> ChildServer for StreamServer<L> {
     }
 
     fn reload(&mut self) -> io::Result<()> {
-        self.read_anew()
+        self.read_again()
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -178,7 +178,7 @@ fn leaves_after(limit: u64) -> u64 {
 }
 
 /// The listening sockets, which close as soon as the child finds that the parent is gone.
-fn close_when_orphaned(sockets: Vec<Ours<OwnedFd>>, comm: &Comm) -> SharedListeners {
+fn close_when_orphaned(sockets: Vec<Registered<OwnedFd>>, comm: &Comm) -> SharedListeners {
     let listeners = Rc::new(RefCell::new(sockets));
     let for_close = Rc::clone(&listeners);
     comm.when_orphaned(move || {

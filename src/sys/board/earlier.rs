@@ -4,11 +4,11 @@
 use super::view::{numbers_at, queue_times_at};
 use crate::{
     core::{
-        board::{HEADER_WORDS, Layout, ROW_AT},
-        metrics::Numbers,
+        board::{BoardLayout, HEADER_WORDS, ROW_AT},
+        metrics::MetricNumbers,
         queue_times::QueueTimes,
     },
-    sys::{fd_registry::Ours, shared_memory::ForeignMemory},
+    sys::{fd_registry::Registered, shared_memory::ForeignMemory},
 };
 use std::{
     array, io,
@@ -18,16 +18,16 @@ use std::{
 
 /// The board.
 #[derive(Debug)]
-pub(crate) struct Earlier {
+pub(crate) struct EarlierBoard {
     memory: ForeignMemory,
-    layout: Layout,
+    layout: BoardLayout,
     /// Whether its metrics are those of this program.
     pub(super) counts: bool,
     /// For the program after this one.
-    file: Ours<OwnedFd>,
+    file: Registered<OwnedFd>,
 }
 
-impl Earlier {
+impl EarlierBoard {
     /// Maps it. Fails if it is none, or is written in another way than this program's.
     pub(crate) fn map(file: OwnedFd, length: u64, counts: bool) -> io::Result<Self> {
         let memory = ForeignMemory::map(&file, length)?;
@@ -37,13 +37,13 @@ impl Earlier {
         }
         let header = array::from_fn(|at| words[at].load(Relaxed));
         let length = usize::try_from(length).map_err(io::Error::other)?;
-        let layout = Layout::parse(&header, length);
+        let layout = BoardLayout::parse(&header, length);
         let layout = layout.map_err(|bad| io::Error::other(format!("{bad:?}")))?;
         Ok(Self {
             memory,
             layout,
             counts,
-            file: Ours::parents(file),
+            file: Registered::parents(file),
         })
     }
 
@@ -56,7 +56,7 @@ impl Earlier {
     }
 
     /// What the children had counted that had ended before the upgrade.
-    pub(super) fn totals(&self) -> (Numbers, QueueTimes) {
+    pub(super) fn totals(&self) -> (MetricNumbers, QueueTimes) {
         let words = self.memory.words();
         (numbers_at(words, ROW_AT), queue_times_at(words))
     }

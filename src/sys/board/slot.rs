@@ -16,7 +16,7 @@ use crate::{
         endpoint_load::Count,
         queue_times,
         time::Time,
-        wire::Entry,
+        wire::BoardEntry,
     },
     sys::cells,
 };
@@ -34,7 +34,7 @@ use std::{
 };
 
 /// The slot in which a child notes its state.
-pub(crate) struct Slot {
+pub(crate) struct BoardSlot {
     /// The addresses are kept here: each extra page that a child touches for a connection, after
     /// other processes have run, costs more than the step itself. The slot begins at this one.
     words: Option<NonNull<AtomicU64>>,
@@ -44,11 +44,11 @@ pub(crate) struct Slot {
 }
 
 // SAFETY: it points at atomic numbers, which stay mapped as long as it holds the memory.
-unsafe impl Send for Slot {}
+unsafe impl Send for BoardSlot {}
 // SAFETY: as above.
-unsafe impl Sync for Slot {}
+unsafe impl Sync for BoardSlot {}
 
-impl Slot {
+impl BoardSlot {
     /// The slot of a child, which begins at the first of `words`. Without words it has none.
     pub(super) fn new(words: Option<&[AtomicU64]>, child: ChildId, view: BoardView) -> Self {
         Self {
@@ -93,17 +93,17 @@ impl Slot {
     }
 
     /// The present entry; `None` if the child no longer owns its slot.
-    pub(super) fn write(&self, busy: bool) -> Option<Entry> {
+    pub(super) fn write(&self, busy: bool) -> Option<BoardEntry> {
         let word = &self.words()?[ENTRY_AT];
         let after = |bits| {
-            let entry = Entry::from_bits(bits);
+            let entry = BoardEntry::from_bits(bits);
             // A copy that a child has made of itself, as by daemon(3), may outlive the child.
             entry
                 .is_of(self.child.serial())
                 .then(|| entry.after(busy).bits())
         };
         let before = word.fetch_update(SeqCst, SeqCst, after).ok()?;
-        Some(Entry::from_bits(before).after(busy))
+        Some(BoardEntry::from_bits(before).after(busy))
     }
 
     /// Notes one more connection, in hand since `since`.
@@ -239,7 +239,7 @@ impl Slot {
     /// The slot, for as long as the child owns it.
     fn own_words(&self) -> Option<&[AtomicU64]> {
         let words = self.words()?;
-        let entry = Entry::from_bits(words[ENTRY_AT].load(Relaxed));
+        let entry = BoardEntry::from_bits(words[ENTRY_AT].load(Relaxed));
         entry.is_of(self.child.serial()).then_some(words)
     }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::core::{
     config::CommChannel,
     inbox::Inbox,
-    system::Pipe,
+    system::ChildPipe,
     time::Time,
     wire::{CommWords, Word},
 };
@@ -40,7 +40,7 @@ impl Scoreboard {
     fn enter_quickly(&mut self, child: ChildId) {
         let words = self.board.view.memory.owners_words();
         let start = self.board.view.layout.offset(child.slot()).unwrap() / size_of::<AtomicU64>();
-        words[start + ENTRY_AT].store(Entry::of(child.serial()).bits(), SeqCst);
+        words[start + ENTRY_AT].store(BoardEntry::of(child.serial()).bits(), SeqCst);
         let inbox = Inbox::new(child, CommWords::CONTROL, CommChannel::Stdout, true);
         self.inboxes.insert(child.slot(), inbox);
     }
@@ -53,7 +53,7 @@ impl Scoreboard {
     /// The parent reads a word for a child's state from its pipe.
     fn printed(&mut self, child: ChildId) {
         if let Some(inbox) = self.inboxes.get_mut(&child.slot()) {
-            inbox.feed(Pipe::Stdout, b"\n\x13\n", |_| {});
+            inbox.feed(ChildPipe::Stdout, b"\n\x13\n", |_| {});
         }
     }
 
@@ -73,7 +73,7 @@ impl Scoreboard {
         }
     }
 
-    fn slot(&self, child: ChildId) -> Slot {
+    fn slot(&self, child: ChildId) -> BoardSlot {
         self.board.slot(child)
     }
 

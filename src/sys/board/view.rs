@@ -9,19 +9,19 @@ use crate::core::{board::PID_AT, journal::NotedPid};
 use crate::{
     core::{
         board::{
-            ASKED_INTERVAL_AT, CLIENT_AT, Description, EARLIER_AT, ENTRY_AT, FOLDS_AT,
-            KEPT_INTERVAL_AT, LINE, Layout, Notes, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUE_TIMES_AT,
-            REQUESTS_AT, ROW_AT, SEQUENCE_AT, SINCE_AT, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS,
-            USED_AT, View, WILL_LOOK_AT,
+            ASKED_INTERVAL_AT, BoardLayout, CLIENT_AT, Description, EARLIER_AT, ENTRY_AT, FOLDS_AT,
+            KEPT_INTERVAL_AT, LINE, OTHERS_AT, PEER_AT, PEER_WORDS, QUEUE_TIMES_AT, REQUESTS_AT,
+            ROW_AT, SEQUENCE_AT, SINCE_AT, SlotNotes, TEXT_AT, TEXT_LENGTH_AT, TEXT_WORDS, USED_AT,
+            View, WILL_LOOK_AT,
         },
         comm::Interval,
         endpoint_load::Count,
-        metrics::{Metric, Numbers},
+        metrics::{Metric, MetricNumbers},
         queue_times::QueueTimes,
         time::Time,
-        wire::Entry,
+        wire::BoardEntry,
     },
-    sys::{board::earlier::Earlier, cells, shared_memory::SharedMemory},
+    sys::{board::earlier::EarlierBoard, cells, shared_memory::SharedMemory},
 };
 use std::{
     array,
@@ -43,10 +43,10 @@ const ATTEMPTS: usize = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct BoardView {
     pub(super) memory: SharedMemory,
-    pub(super) layout: Layout,
+    pub(super) layout: BoardLayout,
     /// Those that earlier programs of this server have made; `None` in the place of one on which no
     /// child notes any more.
-    pub(super) earlier: Arc<[Option<Arc<Earlier>>]>,
+    pub(super) earlier: Arc<[Option<Arc<EarlierBoard>>]>,
 }
 
 impl BoardView {
@@ -64,7 +64,7 @@ impl BoardView {
 
     /// The earlier board that has the slot whose place here has these words. A child can write there
     /// that it is elsewhere: then it is nowhere.
-    pub(super) fn earlier_of(&self, own: &[AtomicU64]) -> Option<&Earlier> {
+    pub(super) fn earlier_of(&self, own: &[AtomicU64]) -> Option<&EarlierBoard> {
         let number = usize::try_from(own[EARLIER_AT].load(Relaxed)).unwrap_or(usize::MAX);
         self.earlier.get(number.checked_sub(1)?)?.as_deref()
     }
@@ -99,10 +99,10 @@ impl BoardView {
     }
 
     /// What a child has noted; the default where there is no such slot.
-    pub(crate) fn entry(&self, slot: usize) -> Entry {
+    pub(crate) fn entry(&self, slot: usize) -> BoardEntry {
         let words = self.words(slot);
-        words.map_or(Entry::default(), |words| {
-            Entry::from_bits(words[ENTRY_AT].load(SeqCst))
+        words.map_or(BoardEntry::default(), |words| {
+            BoardEntry::from_bits(words[ENTRY_AT].load(SeqCst))
         })
     }
 
@@ -129,14 +129,14 @@ impl BoardView {
     pub(super) fn busy_servers(&self) -> usize {
         let entries = self
             .used()
-            .map(|(words, _)| Entry::from_bits(words[ENTRY_AT].load(Relaxed)));
+            .map(|(words, _)| BoardEntry::from_bits(words[ENTRY_AT].load(Relaxed)));
         entries.filter(|entry| entry.is_busy()).count()
     }
 
     /// How many connections the child of each slot has taken, with the child's serial number.
     pub(super) fn counts(&self) -> Vec<Count> {
         let count = |words: &[AtomicU64]| {
-            let entry = Entry::from_bits(words[ENTRY_AT].load(Relaxed));
+            let entry = BoardEntry::from_bits(words[ENTRY_AT].load(Relaxed));
             (entry.serial(), words[REQUESTS_AT].load(Relaxed))
         };
         self.used().map(|(words, _)| count(words)).collect()
@@ -153,12 +153,12 @@ impl BoardView {
     }
 
     /// The numbers of all metrics: those of children that have ended, and of those that live.
-    pub(super) fn numbers(&self) -> Numbers {
+    pub(super) fn numbers(&self) -> MetricNumbers {
         self.between_folds(|| self.sum())
             .unwrap_or_else(|torn| torn)
     }
 
-    fn sum(&self) -> Numbers {
+    fn sum(&self) -> MetricNumbers {
         let mut sum = numbers_at(self.memory.words(), ROW_AT);
         for (words, counts) in self.used() {
             if counts {
@@ -195,21 +195,21 @@ impl BoardView {
 }
 
 impl View for BoardView {
-    fn notes(&self, slot: usize, now: Time) -> Notes {
+    fn notes(&self, slot: usize, now: Time) -> SlotNotes {
         let Some(words) = self.words(slot) else {
-            return Notes::default();
+            return SlotNotes::default();
         };
         // A child may go on to its next connection meanwhile: the numbers must belong together.
         let mut last = [0; LINE];
         for _ in 0..ATTEMPTS {
             last = array::from_fn(|at| words[at].load(Acquire));
             if words[SINCE_AT].load(Acquire) == last[SINCE_AT] {
-                return Notes::new(&last, now);
+                return SlotNotes::new(&last, now);
             }
         }
         // It goes on too fast. The next look finds what it has in hand then.
         last[SINCE_AT] = 0;
-        Notes::new(&last, now)
+        SlotNotes::new(&last, now)
     }
 
     fn description(&self, slot: usize) -> Option<Description> {
@@ -231,7 +231,7 @@ impl View for BoardView {
         let sum = || Sums {
             numbers: match with_metrics {
                 true => self.sum(),
-                false => Numbers::default(),
+                false => MetricNumbers::default(),
             },
             queue_times: self.sum_of_queue_times(),
         };
@@ -249,12 +249,12 @@ pub(super) fn queue_times_at(words: &[AtomicU64]) -> QueueTimes {
     QueueTimes::read(|at| words[QUEUE_TIMES_AT + at].load(Relaxed))
 }
 
-pub(super) fn numbers_at(words: &[AtomicU64], start: usize) -> Numbers {
-    Numbers::read(|at| words[start + at].load(Relaxed))
+pub(super) fn numbers_at(words: &[AtomicU64], start: usize) -> MetricNumbers {
+    MetricNumbers::read(|at| words[start + at].load(Relaxed))
 }
 
 /// What a child has counted, by its kinds of threads.
-pub(super) fn rows_at(words: &[AtomicU64]) -> [Numbers; 2] {
+pub(super) fn rows_at(words: &[AtomicU64]) -> [MetricNumbers; 2] {
     [ROW_AT, OTHERS_AT].map(|start| numbers_at(words, start))
 }
 

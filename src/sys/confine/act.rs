@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{NOT_KEPT, capabilities, names::sorted};
+use super::{NOT_KEPT, capabilities, resolve::sorted};
 use crate::core::confinement::Resource;
 use nix::{
     errno::Errno,
@@ -22,7 +22,7 @@ use std::{
 
 /// A step, with nothing left to look up.
 #[derive(Debug)]
-pub(super) enum Act {
+pub(super) enum ResolvedStep {
     Session,
     ProcessGroup,
     Limit(Resource, u64, u64),
@@ -38,7 +38,7 @@ pub(super) enum Act {
     NoNewPrivs,
 }
 
-impl Act {
+impl ResolvedStep {
     /// Takes the step and reads it back.
     pub(super) fn perform(&self) -> io::Result<()> {
         match self {

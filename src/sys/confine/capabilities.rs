@@ -63,7 +63,7 @@ pub(super) fn numbers(kept: &[String]) -> io::Result<u64> {
         .try_fold(0, |bits, bit| Ok(bits | bit?))
 }
 
-/// Takes every capability that the kernel has out of the bounding set, but for those in `kept`.
+/// Takes every capability that the kernel has out of the bounding set, except for those in `kept`.
 #[cfg(target_os = "linux")]
 pub(super) fn keep_only(kept: u64) -> io::Result<()> {
     use nix::libc;

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{NOT_KEPT, Plan, failed};
+use super::{ConfinementPlan, NOT_KEPT, failed};
 use crate::{
     core::error::Error,
     sys::{
@@ -27,10 +27,10 @@ use std::{
 /// What the process says of its steps: the place of the one that failed, or `DONE`, and the errno.
 const DONE: u32 = u32::MAX;
 
-type Verdict = [u8; 8];
+type RehearsalResult = [u8; 8];
 
 /// Fails as a child of the server would.
-pub(super) fn rehearse(plan: &Plan) -> Result<(), Error> {
+pub(super) fn rehearse(plan: &ConfinementPlan) -> Result<(), Error> {
     let verdict = ask(plan).map_err(|error| failed("", error))?;
     match verdict.map(places) {
         Some((DONE, _)) => Ok(()),
@@ -44,7 +44,7 @@ pub(super) fn rehearse(plan: &Plan) -> Result<(), Error> {
 
 /// Forks, and waits for the verdict and for the end of the process. The program may have children
 /// reaped by the kernel, so an end that is not found is none of the errors.
-fn ask(plan: &Plan) -> io::Result<Option<Verdict>> {
+fn ask(plan: &ConfinementPlan) -> io::Result<Option<RehearsalResult>> {
     let (read, write) = pipes::pipe()?;
     let mask = Mask::block_all()?;
     let side = fork::fork(&mask);
@@ -61,7 +61,7 @@ fn ask(plan: &Plan) -> io::Result<Option<Verdict>> {
     verdict
 }
 
-fn verdict(read: OwnedFd) -> io::Result<Option<Verdict>> {
+fn verdict(read: OwnedFd) -> io::Result<Option<RehearsalResult>> {
     let mut said = Vec::new();
     File::from(read).read_to_end(&mut said)?;
     Ok(said.try_into().ok())
@@ -69,12 +69,12 @@ fn verdict(read: OwnedFd) -> io::Result<Option<Verdict>> {
 
 /// In the process: takes the steps and ends. What the program has buffered is written by the parent
 /// only, so nothing is flushed.
-fn tell(plan: &Plan, write: &OwnedFd) -> ! {
+fn tell(plan: &ConfinementPlan, write: &OwnedFd) -> ! {
     let (at, errno) = match plan.attempt() {
         Ok(()) => (DONE, 0),
         Err((at, error)) => (at as u32, error.raw_os_error().unwrap_or(0)),
     };
-    let mut verdict = Verdict::default();
+    let mut verdict = RehearsalResult::default();
     verdict[..4].copy_from_slice(&at.to_ne_bytes());
     verdict[4..].copy_from_slice(&errno.to_ne_bytes());
     // OK to ignore: without a verdict the parent refuses to start.
@@ -84,7 +84,7 @@ fn tell(plan: &Plan, write: &OwnedFd) -> ! {
 }
 
 /// The place and the error. No error of the system has the number 0: that one was found by trying.
-fn places(verdict: Verdict) -> (u32, io::Error) {
+fn places(verdict: RehearsalResult) -> (u32, io::Error) {
     let [a, b, c, d, errno @ ..] = verdict;
     let error = match i32::from_ne_bytes(errno) {
         0 => io::Error::other(NOT_KEPT),

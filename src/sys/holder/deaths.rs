@@ -1,8 +1,8 @@
 //! The deaths of children that the holder has reaped, as a parent learns of them: each once, by what the
 //! journal says. Reaps no process.
 
-use super::memory::Journal;
-use crate::core::journal::Phase;
+use super::journal_memory::Journal;
+use crate::core::journal::LifePhase;
 
 /// Which deaths a parent knows of. Its memory is taken when it is made.
 #[derive(Debug, Default)]
@@ -25,7 +25,9 @@ impl Deaths {
     /// may be reaping others meanwhile, who live in the parent's memory.
     pub(super) fn know_all(&mut self, journal: &Journal) {
         self.counted = journal.deaths();
-        let ended = journal.records().filter(|(_, it)| it.phase == Phase::Ended);
+        let ended = journal
+            .records()
+            .filter(|(_, it)| it.phase == LifePhase::Ended);
         for (slot, record) in ended {
             self.known[slot] = record.serial;
         }
@@ -46,7 +48,7 @@ impl Deaths {
         let known = &mut self.known;
         let found = journal
             .records()
-            .find(|(slot, it)| it.phase == Phase::Ended && known[*slot] != it.serial);
+            .find(|(slot, it)| it.phase == LifePhase::Ended && known[*slot] != it.serial);
         match found {
             Some((slot, record)) => {
                 known[slot] = record.serial;
@@ -63,20 +65,20 @@ impl Deaths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{child::ChildId, journal::Record, time::Time};
+    use crate::core::{child::ChildId, journal::JournalRecord, time::Time};
 
-    fn live(journal: &Journal, slot: usize, serial: u32) -> Record {
+    fn live(journal: &Journal, slot: usize, serial: u32) -> JournalRecord {
         let id = ChildId::new(u32::try_from(slot).unwrap(), serial);
-        let record = Record {
-            phase: Phase::Lives,
+        let record = JournalRecord {
+            phase: LifePhase::Lives,
             pid: 100 + serial,
-            ..Record::forking(id, 1, false, Time::START)
+            ..JournalRecord::forking(id, 1, false, Time::START)
         };
         journal.put(slot, &record);
         record
     }
 
-    fn end(journal: &Journal, slot: usize, record: Record) {
+    fn end(journal: &Journal, slot: usize, record: JournalRecord) {
         journal.put(slot, &record.ended(Default::default()));
         journal.count_death();
     }

@@ -1,11 +1,11 @@
 //! What a parent and its holder write to each other in an upgrade, for which the holder becomes another
-//! program: which descriptors it has got, under which numbers, and the parent's last words. Shared by
+//! program: which descriptors it has got, under which numbers, and the parent's final message. Shared by
 //! the two alone. Decides nothing and executes nothing.
 
-use super::channel::{NONE, Pipes};
+use super::messages::{NONE, Pipes};
 use crate::{
     core::child::ChildId,
-    sys::{shared_memory::SharedMemory, upgrade::LONGEST_SUMMONS as LONGEST},
+    sys::{shared_memory::SharedMemory, upgrade::LONGEST_INSTRUCTION as LONGEST},
 };
 use std::{
     io,
@@ -20,7 +20,7 @@ const WORD: usize = size_of::<u64>();
 // The words.
 /// Whether an upgrade is under way: the holder reaps no process but the parent then.
 const OPEN_AT: usize = 0;
-/// The pid of the parent that has said its last words.
+/// The pid of the parent that has sent its final message.
 const GOODBYE_AT: usize = 1;
 /// How many descriptors of which attempt the holder has received, or failed to.
 const RECEIVED_AT: usize = 2;
@@ -29,13 +29,13 @@ const IMAGE_AT: usize = 4;
 const STATE_AT: usize = 5;
 /// How many descriptors the exec keeps.
 const KEEPS_AT: usize = 6;
-/// The length of the summons.
+/// The length of the instruction.
 const LENGTH_AT: usize = 7;
 /// How often it was tried.
 const ATTEMPTS_AT: usize = 8;
-const SUMMONS_AT: usize = 9;
+const INSTRUCTION_AT: usize = 9;
 /// The numbers of what was handed over, each plus one.
-const HANDED_AT: usize = SUMMONS_AT + LONGEST / WORD;
+const HANDED_AT: usize = INSTRUCTION_AT + LONGEST / WORD;
 /// The pipes that the holder keeps: for each slot the child's serial, and their numbers plus one.
 const KEPT_AT: usize = HANDED_AT + HANDED;
 const KEPT_WORDS: usize = 4;
@@ -49,7 +49,7 @@ pub(super) struct Handover {
 
 /// What the holder is to do, by the numbers that descriptors have there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Orders {
+pub(super) struct HolderOrders {
     /// The program that it becomes.
     pub(super) program: RawFd,
     /// The program that it is, which it executes again if the other one cannot be executed.
@@ -59,7 +59,7 @@ pub(super) struct Orders {
 
 impl Handover {
     pub(super) fn new(slots: usize) -> io::Result<Self> {
-        let kept = slots.checked_mul(KEPT_WORDS + super::channel::PIPES);
+        let kept = slots.checked_mul(KEPT_WORDS + super::messages::PIPES);
         let words = kept.and_then(|kept| kept.checked_add(KEPT_AT + HANDED));
         let length = words.and_then(|words| words.checked_mul(WORD));
         let length = length.ok_or(io::ErrorKind::OutOfMemory)?;
@@ -149,16 +149,21 @@ impl Handover {
         }
     }
 
-    /// The last words of a parent: from now on it is the holder that goes on. False if they are too long.
-    pub(super) fn say_goodbye(&self, orders: &Orders, keeps: &[RawFd], summons: &str) -> bool {
-        let room = HANDED + self.slots * super::channel::PIPES;
-        if keeps.len() > room || summons.len() > LONGEST {
+    /// The final message of a parent: from now on the holder goes on. False if it is too long.
+    pub(super) fn announce_end(
+        &self,
+        orders: &HolderOrders,
+        keeps: &[RawFd],
+        instruction: &str,
+    ) -> bool {
+        let room = HANDED + self.slots * super::messages::PIPES;
+        if keeps.len() > room || instruction.len() > LONGEST {
             return false;
         }
         for (at, fd) in (self.keeps_at()..).zip(keeps) {
             self.set(at, word(*fd));
         }
-        for (at, part) in (SUMMONS_AT..).zip(summons.as_bytes().chunks(WORD)) {
+        for (at, part) in (INSTRUCTION_AT..).zip(instruction.as_bytes().chunks(WORD)) {
             let mut bytes = [0; WORD];
             bytes[..part.len()].copy_from_slice(part);
             self.set(at, u64::from_le_bytes(bytes));
@@ -167,7 +172,7 @@ impl Handover {
         self.set(IMAGE_AT, word(orders.image));
         self.set(STATE_AT, word(orders.state));
         self.set(KEEPS_AT, keeps.len() as u64);
-        self.set(LENGTH_AT, summons.len() as u64);
+        self.set(LENGTH_AT, instruction.len() as u64);
         // Last: it makes the others valid.
         self.set(GOODBYE_AT, std::process::id().into());
         true
@@ -177,10 +182,10 @@ impl Handover {
         KEPT_AT + self.slots * KEPT_WORDS
     }
 
-    /// What a parent that is gone has left to the holder to do, if it has said its last words.
-    pub(super) fn orders_of(&self, parent: u32) -> Option<Orders> {
+    /// What a parent that is gone has left to the holder to do, if it has sent its final message.
+    pub(super) fn orders_of(&self, parent: u32) -> Option<HolderOrders> {
         let said = self.is_open() && self.get(GOODBYE_AT) == u64::from(parent);
-        said.then(|| Orders {
+        said.then(|| HolderOrders {
             program: number(self.get(PROGRAM_AT)),
             image: number(self.get(IMAGE_AT)),
             state: number(self.get(STATE_AT)),
@@ -189,15 +194,15 @@ impl Handover {
 
     /// The descriptors that the exec keeps.
     pub(super) fn keeps(&self) -> impl Iterator<Item = RawFd> {
-        let room = HANDED + self.slots * super::channel::PIPES;
+        let room = HANDED + self.slots * super::messages::PIPES;
         let count = (self.get(KEEPS_AT) as usize).min(room);
         let all = self.keeps_at()..self.keeps_at() + count;
         all.map(|at| number(self.get(at)))
     }
 
     /// What the program is told.
-    pub(super) fn summons<'b>(&self, buffer: &'b mut [u8; LONGEST]) -> &'b [u8] {
-        for (at, part) in (SUMMONS_AT..).zip(buffer.chunks_exact_mut(WORD)) {
+    pub(super) fn instruction<'b>(&self, buffer: &'b mut [u8; LONGEST]) -> &'b [u8] {
+        for (at, part) in (INSTRUCTION_AT..).zip(buffer.chunks_exact_mut(WORD)) {
             part.copy_from_slice(&self.get(at).to_le_bytes());
         }
         &buffer[..(self.get(LENGTH_AT) as usize).min(LONGEST)]
@@ -256,12 +261,12 @@ mod tests {
         assert_eq!(handover.received(second), 1);
     }
 
-    /// A parent may be killed before its last words, or may not be the one that has said them.
+    /// A parent may be killed before its final message, or may not be the one that has sent it.
     #[test]
-    fn only_the_last_words_of_the_parent_that_is_gone_count() {
+    fn only_the_final_message_of_the_parent_that_is_gone_counts() {
         let handover = Handover::new(1).unwrap();
         let own = std::process::id();
-        let orders = Orders {
+        let orders = HolderOrders {
             program: 5,
             image: 6,
             state: 7,
@@ -269,19 +274,19 @@ mod tests {
         handover.open();
         assert_eq!(handover.orders_of(own), None);
         let text = "forth 1 7 6";
-        assert!(handover.say_goodbye(&orders, &[7, 8, 9], text));
+        assert!(handover.announce_end(&orders, &[7, 8, 9], text));
         assert_eq!(handover.orders_of(own), Some(orders));
         assert_eq!(handover.orders_of(own + 1), None);
         assert_eq!(handover.keeps().collect::<Vec<_>>(), [7, 8, 9]);
-        assert_eq!(handover.summons(&mut [0; LONGEST]), text.as_bytes());
+        assert_eq!(handover.instruction(&mut [0; LONGEST]), text.as_bytes());
         handover.close();
         assert_eq!(handover.orders_of(own), None, "it is over");
         let longest = "x".repeat(LONGEST);
         handover.open();
-        assert!(handover.say_goodbye(&orders, &[3; HANDED + 3], &longest));
-        assert_eq!(handover.summons(&mut [0; LONGEST]), longest.as_bytes());
+        assert!(handover.announce_end(&orders, &[3; HANDED + 3], &longest));
+        assert_eq!(handover.instruction(&mut [0; LONGEST]), longest.as_bytes());
         assert_eq!(handover.keeps().count(), HANDED + 3);
-        assert!(!handover.say_goodbye(&orders, &[3; HANDED + 4], ""));
-        assert!(!handover.say_goodbye(&orders, &[], &"x".repeat(LONGEST + 1)));
+        assert!(!handover.announce_end(&orders, &[3; HANDED + 4], ""));
+        assert!(!handover.announce_end(&orders, &[], &"x".repeat(LONGEST + 1)));
     }
 }

@@ -2,8 +2,8 @@
 //! pipe without a reader while there is no parent. Reads none of them.
 
 use super::{
-    channel::{self, NONE, Pipes},
     handover::Handover,
+    messages::{self, NONE, Pipes},
 };
 use crate::core::child::ChildId;
 
@@ -34,23 +34,25 @@ impl KeptPipes {
     /// Keeps the pipes of a child in place of those of an earlier one in its slot.
     pub(super) fn put(&mut self, child: ChildId, pipes: Pipes) {
         let Some(slot) = self.slots.get_mut(child.slot()) else {
-            return pipes.into_iter().for_each(channel::close);
+            return pipes.into_iter().for_each(messages::close);
         };
         let serial = child.serial();
         let earlier = std::mem::replace(slot, KeptSlot { serial, pipes });
-        earlier.pipes.into_iter().for_each(channel::close);
+        earlier.pipes.into_iter().for_each(messages::close);
     }
 
     /// Closes the pipes of a child.
     pub(super) fn close(&mut self, slot: usize, serial: u32) {
-        self.take(slot, serial).into_iter().for_each(channel::close);
+        self.take(slot, serial)
+            .into_iter()
+            .for_each(messages::close);
     }
 
     /// Closes what is kept for a slot.
     pub(super) fn clear(&mut self, slot: usize) {
         if let Some(slot) = self.slots.get_mut(slot) {
             let pipes = std::mem::replace(&mut slot.pipes, [NONE; 3]);
-            pipes.into_iter().for_each(channel::close);
+            pipes.into_iter().for_each(messages::close);
         }
     }
 

@@ -1,8 +1,10 @@
 //! What a holder has from the beginning, if an earlier program has left a pool to the process: it notes
 //! that for parents after the first. Adopts nothing.
 
-use super::{channel::NONE, kept::KeptPipes, memory::Journal};
-use crate::core::{journal::Record, notes::PoolNote, signal_policy::Arrived, state::ChildState};
+use super::{journal_memory::Journal, kept::KeptPipes, messages::NONE};
+use crate::core::{
+    journal::JournalRecord, notes::PoolNote, signal_policy::Arrived, state::ChildState,
+};
 
 /// What a holder has from the beginning of an earlier program's pool.
 #[derive(Debug, Default)]
@@ -21,7 +23,7 @@ impl Legacy {
             journal.save(&self.saved);
         }
         for child in &self.children {
-            journal.put(child.slot as usize, &Record::adopted(child));
+            journal.put(child.slot as usize, &JournalRecord::adopted(child));
         }
     }
 

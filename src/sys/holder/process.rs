@@ -14,15 +14,15 @@ pub(super) use self::{end::exit, signals::note_arrived};
 
 use self::{
     end::{complain, exit_like, give_up},
-    signals::{heard, stop_with_the_terminal},
+    signals::{handled_signals, stop_with_the_terminal},
 };
 use super::{
-    Split,
-    channel::{self, Message},
+    HolderSplit,
     deaths::Deaths,
     handover::Handover,
+    journal_memory::Journal,
     kept::KeptPipes,
-    memory::Journal,
+    messages::{self, Message},
 };
 use crate::{
     core::{
@@ -36,11 +36,11 @@ use crate::{
     sys::{
         clock::Clock,
         control::ControlSocket,
-        fd_registry::Ours,
+        fd_registry::Registered,
         fork::{self, Side},
         shared_memory::SharedMemory,
         signals::Mask,
-        upgrade::{BlankCall, Upgrades},
+        upgrade::{PreparedExecveat, Upgrades},
         waiter::poll_any,
     },
 };
@@ -71,7 +71,7 @@ pub(super) struct HolderSetup {
     /// The pipes of children that an earlier program has forked.
     pub(super) kept: KeptPipes,
     /// By which this process becomes another program; `None` if it cannot.
-    pub(super) call: Option<BlankCall>,
+    pub(super) call: Option<PreparedExecveat>,
     pub(super) clock: Clock,
     /// Which signals of the table reach the parent by the journal; the others are sent to it.
     pub(super) counted: [bool; TABLE.len()],
@@ -82,14 +82,14 @@ pub(super) struct HolderSetup {
 }
 
 /// What a holder has of the server, and lets go when its parent says so, or has it.
-pub(super) struct Estate<'a> {
+pub(super) struct HeldResources<'a> {
     /// The write end of the death watch: open in a holder and its parent alone.
-    pub(super) death_write: &'a mut Option<Ours<OwnedFd>>,
+    pub(super) death_write: &'a mut Option<Registered<OwnedFd>>,
     pub(super) control: &'a mut Option<ControlSocket>,
     pub(super) upgrades: &'a mut Upgrades,
 }
 
-impl Estate<'_> {
+impl HeldResources<'_> {
     /// The first parent goes on with those who have asked the program before. No process would be left to
     /// close their connections.
     fn leave_clients(&mut self) {
@@ -101,11 +101,11 @@ impl Estate<'_> {
 }
 
 /// What a parent has of its holder.
-pub(super) struct Born {
+pub(super) struct ParentStart {
     pub(super) channel: OwnedFd,
     pub(super) kept: KeptPipes,
     pub(super) deaths: Deaths,
-    pub(super) split: Split,
+    pub(super) split: HolderSplit,
 }
 
 /// The parent that lives.
@@ -130,7 +130,7 @@ pub(super) struct Holder<'a> {
     parents: u32,
     /// How many descriptors it has got for the next program.
     handed: usize,
-    estate: Estate<'a>,
+    resources: HeldResources<'a>,
     /// How the last one has ended.
     last_end: Option<WaitStatus>,
     last_status: libc::c_int,
@@ -142,7 +142,7 @@ impl<'a> Holder<'a> {
     /// This process adopts orphans from now on, and reads signals from a descriptor alone.
     pub(super) fn new(
         mut setup: HolderSetup,
-        estate: Estate<'a>,
+        resources: HeldResources<'a>,
         noted: &'a dyn Fn(usize) -> NotedPid,
     ) -> io::Result<Self> {
         prctl::set_child_subreaper(true)?;
@@ -152,7 +152,7 @@ impl<'a> Holder<'a> {
             kept: std::mem::take(&mut setup.kept),
             deaths: Deaths::new(setup.journal.slots()),
             signals: SignalFd::with_flags(
-                &heard()?,
+                &handled_signals()?,
                 SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
             )?,
             setup,
@@ -162,7 +162,7 @@ impl<'a> Holder<'a> {
             cannot_fork: false,
             parents: 0,
             handed: 0,
-            estate,
+            resources,
             last_end: None,
             last_status: 0,
             noted,
@@ -170,7 +170,7 @@ impl<'a> Holder<'a> {
     }
 
     /// Returns in each parent, and in the holder only if the first could not be forked.
-    pub(super) fn run(&mut self) -> Result<Born, Error> {
+    pub(super) fn run(&mut self) -> Result<ParentStart, Error> {
         let mut action = HolderAction::Fork;
         let mut failure = io::Error::from(io::ErrorKind::Other);
         loop {
@@ -190,7 +190,7 @@ impl<'a> Holder<'a> {
             };
             action = self.machine.step(saw);
             if saw == HolderSaw::NotForked && action != HolderAction::Refuse {
-                self.tell_failed_fork(&failure);
+                self.report_failed_fork(&failure);
             }
         }
     }
@@ -211,7 +211,7 @@ impl<'a> Holder<'a> {
     }
 
     /// Says once that there is no parent, until there is one.
-    fn tell_failed_fork(&mut self, error: &io::Error) {
+    fn report_failed_fork(&mut self, error: &io::Error) {
         if std::mem::replace(&mut self.cannot_fork, true) {
             return;
         }
@@ -229,8 +229,8 @@ impl<'a> Holder<'a> {
     }
 
     /// Forks a parent. `Some` in the new process.
-    fn start(&mut self) -> io::Result<Option<Born>> {
-        let (own, parents) = channel::pair()?;
+    fn start(&mut self) -> io::Result<Option<ParentStart>> {
+        let (own, parents) = messages::pair()?;
         let holder = std::process::id();
         if !self.setup.memories.iter().all(SharedMemory::hand_on) {
             return Err(io::Error::last_os_error());
@@ -239,13 +239,13 @@ impl<'a> Holder<'a> {
         match fork::fork(&self.setup.mask)? {
             Side::Child => {
                 drop(own);
-                let split = Split {
+                let split = HolderSplit {
                     earlier: self.parents,
                     ended: self.last_end,
                     at: self.setup.clock.now(),
                 };
                 self.become_parent(holder);
-                Ok(Some(Born {
+                Ok(Some(ParentStart {
                     channel: parents,
                     kept: std::mem::take(&mut self.kept),
                     deaths: std::mem::take(&mut self.deaths),
@@ -255,7 +255,7 @@ impl<'a> Holder<'a> {
             Side::Parent(pid) => {
                 drop(parents);
                 if self.parents == 0 {
-                    self.estate.leave_clients();
+                    self.resources.leave_clients();
                 }
                 self.parents += 1;
                 self.cannot_fork = false;
@@ -285,12 +285,12 @@ impl<'a> Holder<'a> {
     /// Waits for the end of the parent.
     fn await_end(&mut self) -> HolderSaw {
         // No signal tells of processes that have ended before.
-        self.hear_signals();
+        self.take_signals();
         while self.parent.as_ref().is_some_and(|it| it.status.is_none()) {
             self.wait(None);
         }
         // What it has said last.
-        self.hear_parent();
+        self.read_messages();
         self.channel = None;
         let Some(parent) = self.parent.take() else {
             return HolderSaw::Ended {
@@ -324,12 +324,12 @@ impl<'a> Holder<'a> {
             }
             None => poll_any([signals], timeout).map(drop),
         };
-        self.hear_parent();
-        self.hear_signals();
+        self.read_messages();
+        self.take_signals();
     }
 
     /// Reads all that the parent has sent.
-    fn hear_parent(&mut self) {
+    fn read_messages(&mut self) {
         let Some(channel) = self.channel.take() else {
             return;
         };
@@ -339,10 +339,10 @@ impl<'a> Holder<'a> {
             [(channel.as_fd(), PollFlags::empty())],
             Some(Duration::ZERO),
         );
-        while let Some((message, pipes)) = channel::receive(&channel) {
-            self.obey(message, pipes);
+        while let Some((message, pipes)) = messages::receive(&channel) {
+            self.act_on(message, pipes);
             if message.wants_answer() {
-                channel::wake(&channel);
+                messages::wake(&channel);
             }
         }
         if !matches!(has_hung_up, Ok([true])) {
@@ -350,19 +350,19 @@ impl<'a> Holder<'a> {
         }
     }
 
-    fn obey(&mut self, message: Message, pipes: channel::Pipes) {
+    fn act_on(&mut self, message: Message, pipes: messages::Pipes) {
         match message {
             Message::Keep(child) => self.kept.put(child, pipes),
             Message::Drop(child) => self.kept.close(child.slot(), child.serial()),
-            Message::EndDeathWatch => *self.estate.death_write = None,
+            Message::EndDeathWatch => *self.resources.death_write = None,
             Message::Hand(part) => self.receive_handed(part, pipes),
             Message::CallOff => self.drop_handed(),
-            Message::Proved => self.estate.upgrades.forget_previous(),
+            Message::Proved => self.resources.upgrades.forget_previous(),
         }
     }
 
     fn wake(&self) {
-        self.channel.iter().for_each(channel::wake);
+        self.channel.iter().for_each(messages::wake);
     }
 
     /// Waits before the next parent; not for long if a stop was asked for.
@@ -370,7 +370,7 @@ impl<'a> Holder<'a> {
         let until = self.setup.clock.now() + after;
         loop {
             let left = until.since(self.setup.clock.now());
-            if left.is_zero() || self.hear_signals() {
+            if left.is_zero() || self.take_signals() {
                 return;
             }
             let signals = (self.signals.as_fd(), PollFlags::POLLIN);

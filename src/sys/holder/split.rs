@@ -5,21 +5,21 @@
 use super::{
     HOLDER,
     handover::Handover,
-    held::Held,
-    holding::Holding,
+    journal_memory::Journal,
     legacy::Legacy,
-    memory::Journal,
-    process::{Born, Estate, Holder, HolderSetup, note_arrived},
+    link::HolderLink,
+    process::{HeldResources, Holder, HolderSetup, ParentStart, note_arrived},
+    relation::HolderRelation,
 };
 use crate::{
     core::{
         child::{ChildId, Collected, WaitStatus},
         error::{Error, Operation},
-        journal::Record,
+        journal::JournalRecord,
         notes::PoolNote,
         signal_policy::TABLE,
         state::ChildState,
-        system::{Source, System},
+        system::{EventSource, System},
         time::Time,
     },
     sys::{
@@ -36,7 +36,7 @@ use std::{io, os::fd::AsRawFd, rc::Rc, sync::atomic::Ordering::Relaxed, time::Du
 
 /// What a new parent knows of its fork.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Split {
+pub(crate) struct HolderSplit {
     /// How many parents there were before it.
     pub(crate) earlier: u32,
     /// How the last of them has ended.
@@ -46,9 +46,9 @@ pub(crate) struct Split {
 
 /// A child of a parent that is gone.
 #[derive(Debug)]
-pub(crate) struct Inherited {
+pub(crate) struct InheritedProcess {
     pub(crate) slot: u32,
-    pub(crate) record: Record,
+    pub(crate) record: JournalRecord,
     /// The descriptors of its pipes.
     pub(crate) pipes: [Option<u32>; 3],
     pub(crate) told_to_leave: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Inherited {
 impl UnixSystem {
     /// Makes this process the holder, which forks the parent. Returns in each parent; in this process
     /// only if that fails.
-    pub(crate) fn split(&mut self, grace: Duration, legacy: &Legacy) -> Result<Split, Error> {
+    pub(crate) fn split(&mut self, grace: Duration, legacy: &Legacy) -> Result<HolderSplit, Error> {
         let failed = |error| Error::new(Operation::Start, "the holder", error);
         self.own_boards();
         let journal = Journal::new(self.slots).map_err(failed)?;
@@ -80,8 +80,8 @@ impl UnixSystem {
         match self.hold(setup) {
             Ok(born) => {
                 let split = born.split;
-                let held = Held::new(journal, handover, counted, born);
-                self.holding = Holding::Parent(Box::new(held));
+                let link = HolderLink::new(journal, handover, counted, born);
+                self.holder = HolderRelation::Parent(Box::new(link));
                 Ok(split)
             }
             Err(error) => {
@@ -96,17 +96,17 @@ impl UnixSystem {
     }
 
     /// The holder's part of the split: it returns in each parent, and in the holder if that fails.
-    fn hold(&mut self, setup: HolderSetup) -> Result<Born, Error> {
+    fn hold(&mut self, setup: HolderSetup) -> Result<ParentStart, Error> {
         HOLDER.store(std::process::id(), Relaxed);
         let view = self.board.view().clone();
         let noted = |slot: usize| view.noted_pid(slot);
-        let estate = Estate {
+        let resources = HeldResources {
             death_write: &mut self.death_write,
             control: &mut self.control,
             upgrades: &mut self.upgrades,
         };
         let failed = |error| Error::new(Operation::Start, "the holder", error);
-        Holder::new(setup, estate, &noted).map_err(failed)?.run()
+        Holder::new(setup, resources, &noted).map_err(failed)?.run()
     }
 
     /// What parents own one after the other.
@@ -122,29 +122,29 @@ impl UnixSystem {
 
     /// Watches the end of the holder, and what it says.
     fn watch_holder(&self, poller: &Poller) -> io::Result<()> {
-        let Some(held) = self.holding.held() else {
+        let Some(link) = self.holder.link() else {
             return Ok(());
         };
         poller.add_urgent(
-            held.channel.as_raw_fd(),
-            Source::Signals,
+            link.channel.as_raw_fd(),
+            EventSource::Signals,
             Interest::READABLE,
         )
     }
 
     /// The children that the parents before this one have left, and what they have noted of the pool.
-    pub(crate) fn inherit(&mut self) -> (PoolNote, Vec<u8>, Vec<Inherited>) {
-        let Holding::Parent(held) = &mut self.holding else {
+    pub(crate) fn inherit(&mut self) -> (PoolNote, Vec<u8>, Vec<InheritedProcess>) {
+        let HolderRelation::Parent(link) = &mut self.holder else {
             return Default::default();
         };
         self.board.settle();
-        let records: Vec<_> = held.journal.records().collect();
+        let records: Vec<_> = link.journal.records().collect();
         let children = records.into_iter().map(|(slot, record)| {
-            let pipes = held.kept.take(slot, record.serial);
+            let pipes = link.kept.take(slot, record.serial);
             // OK because there are no more slots than 2^32.
             let slot = slot as u32;
             let id = ChildId::new(slot, record.serial);
-            Inherited {
+            InheritedProcess {
                 slot,
                 record,
                 pipes: pipes.map(|fd| u32::try_from(fd).ok()),
@@ -156,7 +156,7 @@ impl UnixSystem {
             }
         });
         let children = children.collect();
-        (held.journal.pool(), held.journal.saved(), children)
+        (link.journal.pool(), link.journal.saved(), children)
     }
 
     /// The process of a child that an earlier parent has forked.
@@ -168,7 +168,7 @@ impl UnixSystem {
         let stops = self.earlier_stops.get(&child.id()).unwrap_or(&self.stops);
         let means = self.means(Some(Rc::clone(stops)));
         let process = ChildProcess::adopted(child, outlived, means);
-        let process = process.with_ward(self.holding.ward(child.id()));
+        let process = process.with_held_child(self.holder.held_child(child.id()));
         process.watch().map(|()| process)
     }
 
@@ -183,7 +183,7 @@ impl UnixSystem {
         let poller = Poller::new()?;
         if let Some(signals) = &self.signals {
             let pipe = signals.as_fd().as_raw_fd();
-            poller.add_urgent(pipe, Source::Signals, Interest::READABLE)?;
+            poller.add_urgent(pipe, EventSource::Signals, Interest::READABLE)?;
         }
         if let Some(control) = &self.control {
             control.watch(&poller)?;

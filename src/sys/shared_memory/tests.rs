@@ -13,9 +13,9 @@ fn what_is_written_is_read() {
     for memory in [memory, plain] {
         assert_eq!(memory.words().len(), 2 * PAGE / 8);
         memory.writable_words().unwrap()[1].store(5, Relaxed);
-        assert!(memory.lend(PAGE, PAGE));
-        memory.lent_words(PAGE, PAGE).unwrap()[0].store(6, Relaxed);
-        memory.take_back(PAGE, PAGE);
+        assert!(memory.set_inherited(PAGE, PAGE));
+        memory.inherited_words(PAGE, PAGE).unwrap()[0].store(6, Relaxed);
+        memory.set_not_inherited(PAGE, PAGE);
         let word = |at: usize| memory.words()[at].load(Relaxed);
         assert_eq!([word(0), word(1), word(PAGE / 8)], [0, 5, 6]);
     }
@@ -45,7 +45,7 @@ fn memory_of_no_size_and_pages_beyond_the_end_are_refused() {
     assert!(SharedMemory::new(c"test", 0).is_err());
     assert!(SharedMemory::new(c"test", usize::MAX).is_err());
     let (memory, file) = SharedMemory::new(c"test", PAGE).unwrap();
-    assert!(memory.lent_words(PAGE, PAGE).is_none());
-    assert!(memory.lent_words(0, usize::MAX).is_none());
-    assert!(file.is_none() || !memory.lend(PAGE, PAGE));
+    assert!(memory.inherited_words(PAGE, PAGE).is_none());
+    assert!(memory.inherited_words(0, usize::MAX).is_none());
+    assert!(file.is_none() || !memory.set_inherited(PAGE, PAGE));
 }

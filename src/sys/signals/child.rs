@@ -1,5 +1,5 @@
 //! The child's handler: notes a stop, and notices that the parent is gone. A child has one parent
-//! and one stop bell, so these are plain statics. Does not end the child, except for an orphan's
+//! and one stop event, so these are plain statics. Does not end the child, except for an orphan's
 //! timer.
 
 use super::{
@@ -24,7 +24,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 static REOPEN: AtomicBool = AtomicBool::new(false);
 static REOPENS: AtomicBool = AtomicBool::new(false);
 static ORPHANED: AtomicBool = AtomicBool::new(false);
-static STOP_BELL: AtomicI32 = AtomicI32::new(NONE);
+static STOP_EVENT: AtomicI32 = AtomicI32::new(NONE);
 static PARENT: AtomicI32 = AtomicI32::new(0);
 /// The process that keeps this child when its parent is gone; 0 for none.
 static HOLDER: AtomicI32 = AtomicI32::new(0);
@@ -55,7 +55,7 @@ extern "C" fn in_child(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut 
         // Also ends an orphan that is stuck in code and watches nothing.
         orphan::become_orphan();
     }
-    ring(STOP_BELL.load(Ordering::Relaxed));
+    raise(STOP_EVENT.load(Ordering::Relaxed));
 }
 
 extern "C" fn reopen_in_child(signal: libc::c_int) {
@@ -65,7 +65,7 @@ extern "C" fn reopen_in_child(signal: libc::c_int) {
     }
     REOPEN.store(true, Ordering::Relaxed);
     if REOPENS.load(Ordering::Relaxed) {
-        ring(STOP_BELL.load(Ordering::Relaxed));
+        raise(STOP_EVENT.load(Ordering::Relaxed));
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn become_child(tie: Tie, grace: Duration) -> io::Result<()> {
     foreign::become_child();
     STOP.store(false, Ordering::Relaxed);
     ORPHANED.store(false, Ordering::Relaxed);
-    STOP_BELL.store(NONE, Ordering::Relaxed);
+    STOP_EVENT.store(NONE, Ordering::Relaxed);
     PARENT.store(tie.parent.cast_signed(), Ordering::Relaxed);
     HOLDER.store(tie.holder.unwrap_or(0).cast_signed(), Ordering::Relaxed);
     HANDED_OVER.store(false, Ordering::Relaxed);
@@ -98,19 +98,19 @@ pub(crate) fn become_child(tie: Tie, grace: Duration) -> io::Result<()> {
     })
 }
 
-/// Makes the handler ring `bell` from now on. The handler owns it for the rest of the process.
-pub(crate) fn ring_at_stop(bell: OwnedFd) {
-    STOP_BELL.store(bell.into_raw_fd(), Ordering::Relaxed);
+/// Makes the handler raise this event from now on. The handler owns it for the rest of the process.
+pub(crate) fn set_stop_event(stop_event: OwnedFd) {
+    STOP_EVENT.store(stop_event.into_raw_fd(), Ordering::Relaxed);
 }
 
-/// In a child: rings the bell again.
-pub(crate) fn ring_stop_bell() {
-    ring(STOP_BELL.load(Ordering::Relaxed));
+/// In a child: raises the stop event again.
+pub(crate) fn raise_stop_event() {
+    raise(STOP_EVENT.load(Ordering::Relaxed));
 }
 
-fn ring(bell: RawFd) {
+fn raise(stop_event: RawFd) {
     static ONE: [u8; 8] = 1_u64.to_ne_bytes();
-    poke(bell, &ONE);
+    poke(stop_event, &ONE);
 }
 
 /// For a child that is about to become another program: SIGINT and SIGTERM end it, as a program
@@ -128,8 +128,8 @@ pub(crate) fn block_again() -> io::Result<()> {
     dispositions::block_again()
 }
 
-/// In a child: an order to reopen logs rings the bell from now on.
-pub(crate) fn ring_at_reopen() {
+/// In a child: an order to reopen logs raises the stop event from now on.
+pub(crate) fn raise_stop_event_at_reopen() {
     REOPENS.store(true, Ordering::Relaxed);
 }
 

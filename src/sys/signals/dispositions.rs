@@ -212,15 +212,15 @@ pub(super) fn become_child(handlers: ChildHandlers) -> io::Result<()> {
             BLOCKED_BEFORE.fetch_or(1 << index, Ordering::Relaxed);
         }
         match due_in_child(row.child, changed.get(&index), handlers) {
-            Due::AsInParent => {}
-            Due::Action(handler) => {
+            ChildDisposition::AsInParent => {}
+            ChildDisposition::Action(handler) => {
                 set_action(signal, handler)?;
             }
-            Due::Ignored => {
+            ChildDisposition::Ignored => {
                 set_action(signal, SigHandler::SigIgn)?;
                 IGNORED_HERE.fetch_or(1 << index, Ordering::Relaxed);
             }
-            Due::Before(before) => {
+            ChildDisposition::Before(before) => {
                 // SAFETY: the program had this disposition before; the code that installed it
                 // vouches for its handler.
                 unsafe { sigaction(signal, &before) }?;
@@ -244,7 +244,7 @@ pub(super) fn block_again() -> io::Result<()> {
 }
 
 /// What a new child does with one signal.
-enum Due {
+enum ChildDisposition {
     AsInParent,
     Action(SigHandler),
     Ignored,
@@ -252,28 +252,34 @@ enum Due {
 }
 
 /// `changed` is what servers of the parent have asked for.
-fn due_in_child(row: InChild, changed: Option<&Disposition>, handlers: ChildHandlers) -> Due {
+fn due_in_child(
+    row: InChild,
+    changed: Option<&Disposition>,
+    handlers: ChildHandlers,
+) -> ChildDisposition {
     let handled = changed.is_some_and(|it| it.handled > 0);
     let Some(it) = changed else {
         return match row {
-            InChild::Stop => Due::Action(handlers.stop),
-            InChild::Default => Due::Action(SigHandler::SigDfl),
-            _ => Due::AsInParent,
+            InChild::Stop => ChildDisposition::Action(handlers.stop),
+            InChild::Default => ChildDisposition::Action(SigHandler::SigDfl),
+            _ => ChildDisposition::AsInParent,
         };
     };
     let had_default = matches!(it.before.handler(), SigHandler::SigDfl);
     match row {
-        InChild::Stop => Due::Action(handlers.stop),
-        InChild::StopIfHandled if handled => Due::Action(handlers.stop),
-        InChild::ReopenIfHandled if handled => Due::Action(handlers.reopen),
-        InChild::NothingIfHandled if handled && had_default => Due::Action(handlers.nothing),
-        InChild::IgnoredIfChanged if had_default => Due::Ignored,
-        InChild::Default => Due::Action(SigHandler::SigDfl),
-        InChild::DefaultIfChanged if it.due(handlers.stop).is_some() => {
-            Due::Action(SigHandler::SigDfl)
+        InChild::Stop => ChildDisposition::Action(handlers.stop),
+        InChild::StopIfHandled if handled => ChildDisposition::Action(handlers.stop),
+        InChild::ReopenIfHandled if handled => ChildDisposition::Action(handlers.reopen),
+        InChild::NothingIfHandled if handled && had_default => {
+            ChildDisposition::Action(handlers.nothing)
         }
-        InChild::DefaultIfChanged | InChild::AsInParent => Due::AsInParent,
-        _ => Due::Before(it.before),
+        InChild::IgnoredIfChanged if had_default => ChildDisposition::Ignored,
+        InChild::Default => ChildDisposition::Action(SigHandler::SigDfl),
+        InChild::DefaultIfChanged if it.due(handlers.stop).is_some() => {
+            ChildDisposition::Action(SigHandler::SigDfl)
+        }
+        InChild::DefaultIfChanged | InChild::AsInParent => ChildDisposition::AsInParent,
+        _ => ChildDisposition::Before(it.before),
     }
 }
 

@@ -17,8 +17,8 @@ mod parent;
 pub(crate) use self::parent::{after_failed_exec, leave_all_to_next};
 pub(crate) use self::{
     child::{
-        become_child, block_again, found_orphaned, give_back, reopen_requested, ring_at_reopen,
-        ring_at_stop, ring_stop_bell, stop_requested, take_reopen,
+        become_child, block_again, found_orphaned, give_back, raise_stop_event,
+        raise_stop_event_at_reopen, reopen_requested, set_stop_event, stop_requested, take_reopen,
     },
     mask::Mask,
     orphan::{become_orphan, keep_null},

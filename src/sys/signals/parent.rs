@@ -5,9 +5,9 @@ use super::{NONE, SavedErrno, dispositions, foreign, number, poke};
 use crate::{
     core::{
         child::Signal,
-        signal_policy::{self, Arrived, InParent, TABLE, Takes},
+        signal_policy::{self, Arrived, InParent, TABLE, TakenSignals},
     },
-    sys::{fd_registry::Ours, pipes},
+    sys::{fd_registry::Registered, pipes},
 };
 use nix::{libc, sys::signal::SigHandler};
 use std::{
@@ -74,10 +74,10 @@ pub(super) fn forget_in_child() {
 /// A server's share of the process's signals.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    read: Ours<OwnedFd>,
+    read: Registered<OwnedFd>,
     // Closed after `slot` has been freed, so that the handler never writes to another descriptor
     // with the same number.
-    _write: Ours<OwnedFd>,
+    _write: Registered<OwnedFd>,
     slot: usize,
     seen: [u64; TABLE.len()],
     /// What has been asked for, by row.
@@ -86,14 +86,14 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// Installs the actions of the table.
-    pub(crate) fn new(takes: Takes) -> io::Result<Self> {
+    pub(crate) fn new(takes: TakenSignals) -> io::Result<Self> {
         let (read, write) = pipes::pipe()?;
         pipes::set_nonblocking(&read)?;
         pipes::set_nonblocking(&write)?;
         let slot = claim_slot(write.as_raw_fd())?;
         let mut subscription = Self {
-            read: Ours::parents(read),
-            _write: Ours::parents(write),
+            read: Registered::parents(read),
+            _write: Registered::parents(write),
             slot,
             seen: std::array::from_fn(|index| COUNTS[index].load(Ordering::Relaxed)),
             wanted: Vec::new(),

@@ -26,13 +26,13 @@ const SLOT: usize = PAGE + COPIED;
 /// What happens in a slot, in the upper half of its word; the lower half is the child's serial.
 #[derive(Clone, Copy)]
 #[repr(u64)]
-enum Phase {
+enum SlotPhase {
     Asked = 1,
     Writing,
     Left,
 }
 
-const fn word(phase: Phase, serial: u32) -> u64 {
+const fn word(phase: SlotPhase, serial: u32) -> u64 {
     (phase as u64) << 32 | serial as u64
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Registers {
 
 /// The beginning of a slot.
 #[repr(C)]
-struct Header {
+struct SlotHeader {
     word: AtomicU64,
     registers: [AtomicU64; 4],
     length: AtomicUsize,
@@ -57,7 +57,7 @@ struct Header {
 
 /// What a child has left.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct StackCopy {
     pub(super) registers: Registers,
     /// The bytes from the stack pointer up.
     pub(super) stack: Vec<u8>,
@@ -65,10 +65,10 @@ pub(super) struct Copy {
 
 /// One slot.
 #[derive(Clone, Copy)]
-pub(super) struct Slot(NonNull<Header>);
+pub(super) struct StackSlot(NonNull<SlotHeader>);
 
-impl Slot {
-    fn header(&self) -> &Header {
+impl StackSlot {
+    fn header(&self) -> &SlotHeader {
         // SAFETY: it points at the beginning of a slot of an area that stays mapped, is aligned to a
         // page and zeroed at first; a header consists of atomic numbers.
         unsafe { self.0.as_ref() }
@@ -90,7 +90,7 @@ impl Slot {
     ///
     /// [`address`](Self::address) has returned it, or it is zero; and the area is still mapped.
     pub(super) unsafe fn at(address: usize) -> Option<Self> {
-        NonNull::new(address as *mut Header).map(Self)
+        NonNull::new(address as *mut SlotHeader).map(Self)
     }
 
     /// Asks the child with this serial, unless it has answered already.
@@ -98,13 +98,13 @@ impl Slot {
         if !self.is_left_by(serial) {
             self.header()
                 .word
-                .store(word(Phase::Asked, serial), Release);
+                .store(word(SlotPhase::Asked, serial), Release);
         }
     }
 
     /// Whether the child has left a copy.
     pub(super) fn is_left_by(self, serial: u32) -> bool {
-        self.header().word.load(Acquire) == word(Phase::Left, serial)
+        self.header().word.load(Acquire) == word(SlotPhase::Left, serial)
     }
 
     /// In the child's signal handler: leaves a copy, if this child was asked and has not answered.
@@ -117,7 +117,10 @@ impl Slot {
         copy: fn(u64, NonNull<u8>, usize) -> usize,
     ) {
         let header = self.header();
-        let (asked, writing) = (word(Phase::Asked, serial), word(Phase::Writing, serial));
+        let (asked, writing) = (
+            word(SlotPhase::Asked, serial),
+            word(SlotPhase::Writing, serial),
+        );
         let claimed = header
             .word
             .compare_exchange(asked, writing, AcqRel, Relaxed);
@@ -130,12 +133,12 @@ impl Slot {
         }
         header.length.store(copy(sp, self.bytes(), COPIED), Relaxed);
         // Unless the question was withdrawn meanwhile: then this is no answer to the next one.
-        let left = word(Phase::Left, serial);
+        let left = word(SlotPhase::Left, serial);
         let _ = header.word.compare_exchange(writing, left, AcqRel, Relaxed);
     }
 
     /// The copy that the child has left.
-    pub(super) fn read(self, serial: u32) -> Option<Copy> {
+    pub(super) fn read(self, serial: u32) -> Option<StackCopy> {
         if !self.is_left_by(serial) {
             return None;
         }
@@ -154,7 +157,7 @@ impl Slot {
                 .as_mut_ptr()
                 .copy_from_nonoverlapping(self.bytes().as_ptr(), length)
         };
-        Some(Copy {
+        Some(StackCopy {
             registers: Registers { ip, sp, fp, lr },
             stack,
         })
@@ -162,18 +165,18 @@ impl Slot {
 }
 
 /// The memory, in the parent and in its children.
-pub(super) struct Area {
+pub(super) struct StackArea {
     memory: NonNull<c_void>,
     length: NonZeroUsize,
 }
 
-impl fmt::Debug for Area {
+impl fmt::Debug for StackArea {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Area").finish_non_exhaustive()
     }
 }
 
-impl Area {
+impl StackArea {
     /// An area for this many children. Further children are not asked.
     pub(super) fn new(children: usize) -> io::Result<Self> {
         let length = children
@@ -189,11 +192,11 @@ impl Area {
         Ok(Self { memory, length })
     }
 
-    pub(super) fn slot(&self, child: ChildId) -> Option<Slot> {
+    pub(super) fn slot(&self, child: ChildId) -> Option<StackSlot> {
         let at = child.slot().checked_mul(SLOT)?;
         let fits = at.checked_add(SLOT)? <= self.length.get();
         // SAFETY: the slot lies within the mapping.
-        fits.then(|| Slot(unsafe { self.memory.cast::<u8>().add(at) }.cast()))
+        fits.then(|| StackSlot(unsafe { self.memory.cast::<u8>().add(at) }.cast()))
     }
 
     /// Withdraws a question, and gives back the pages of a slot, which then reads as zeros.
@@ -208,7 +211,7 @@ impl Area {
     }
 }
 
-impl Drop for Area {
+impl Drop for StackArea {
     fn drop(&mut self) {
         // SAFETY: mapped once. Slots are used only while the area exists; a child never drops it. OK
         // to ignore: it cannot fail.

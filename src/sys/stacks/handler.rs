@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use super::area::{Registers, Slot};
+use super::area::{Registers, StackSlot};
 use crate::{core::child::ChildId, sys::signals::SavedErrno};
 use nix::{
     libc,
@@ -30,7 +30,7 @@ static SLOT: AtomicUsize = AtomicUsize::new(0);
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// In a new child: answers the question from now on, unless the program handles this signal itself.
-pub(super) fn install(slot: Slot, child: ChildId) -> io::Result<()> {
+pub(super) fn install(slot: StackSlot, child: ChildId) -> io::Result<()> {
     SERIAL.store(child.serial(), Relaxed);
     SLOT.store(slot.address(), Relaxed);
     OWNER.store(std::process::id().cast_signed(), Relaxed);
@@ -57,7 +57,7 @@ extern "C" fn on_question(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut
     // SAFETY: the kernel passes a valid context to a handler with SA_SIGINFO.
     let registers = registers(unsafe { &*context.cast() });
     // SAFETY: `install` has stored the address of a slot. A child does not drop the area.
-    if let Some(slot) = unsafe { Slot::at(SLOT.load(Relaxed)) } {
+    if let Some(slot) = unsafe { StackSlot::at(SLOT.load(Relaxed)) } {
         slot.leave(SERIAL.load(Relaxed), registers, copy);
     }
 }

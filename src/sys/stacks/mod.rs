@@ -11,21 +11,21 @@ mod unwind;
 
 pub(crate) use self::handler::QUESTION;
 
-use self::{area::Area, reader::Reader};
+use self::{area::StackArea, reader::StackReader};
 use crate::{
     core::{
         child::ChildId,
         say::say,
-        stack::{Frame, lines::Told},
+        stack::{Frame, lines::ChildStack},
     },
-    sys::{holder::Ward, poller::Poller, process},
+    sys::{holder::HeldChild, poller::Poller, process},
 };
 use nix::libc;
 use std::{io, mem};
 
 /// A child that was asked, and whose answer was not read yet.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct AskedChild {
     child: ChildId,
     pid: u32,
 }
@@ -33,11 +33,11 @@ struct Asked {
 /// The parent's view.
 #[derive(Debug)]
 pub(crate) struct Stacks {
-    area: Option<Area>,
+    area: Option<StackArea>,
     /// The children that no reader has been sent for.
-    asked: Vec<Asked>,
+    asked: Vec<AskedChild>,
     /// There is one reader at a time: it reads the stacks of all who were asked meanwhile.
-    reader: Option<Reader>,
+    reader: Option<StackReader>,
     /// The children whose stacks will not be read.
     unread: Vec<ChildId>,
     /// Readers that have ended and were not reaped.
@@ -48,7 +48,7 @@ pub(crate) struct Stacks {
 impl Stacks {
     pub(crate) fn new(children: usize) -> Self {
         let area = match handler::can_copy() {
-            true => Area::new(children),
+            true => StackArea::new(children),
             false => Err(io::Error::last_os_error()),
         };
         Self {
@@ -75,17 +75,22 @@ impl Stacks {
         }
     }
 
-    fn slot(&self, child: ChildId) -> Option<area::Slot> {
+    fn slot(&self, child: ChildId) -> Option<area::StackSlot> {
         self.area.as_ref()?.slot(child)
     }
 
-    /// Asks a child, which is a child of this process or has a ward. A reader is sent by
+    /// Asks a child, which is a child of this process or of its holder. A reader is sent by
     /// [`begin_reading`](Self::begin_reading).
-    pub(crate) fn ask(&mut self, child: ChildId, pid: u32, ward: Option<&Ward>) -> io::Result<()> {
+    pub(crate) fn ask(
+        &mut self,
+        child: ChildId,
+        pid: u32,
+        held_child: Option<&HeldChild>,
+    ) -> io::Result<()> {
         let slot = self.slot(child).ok_or(io::ErrorKind::Unsupported)?;
         slot.ask(child.serial());
-        nudge(pid, ward)?;
-        self.asked.push(Asked { child, pid });
+        ask_by_signal(pid, held_child)?;
+        self.asked.push(AskedChild { child, pid });
         Ok(())
     }
 
@@ -105,7 +110,7 @@ impl Stacks {
             return;
         }
         let asked = mem::take(&mut self.asked);
-        match Reader::start(area, &asked) {
+        match StackReader::start(area, &asked) {
             Ok(reader) => {
                 if let Err(error) = reader.watch(poller) {
                     log::debug!("the reader of stacks is not watched: {error}");
@@ -124,7 +129,7 @@ impl Stacks {
     pub(crate) fn read(&mut self, poller: &Poller) -> Vec<(ChildId, Vec<Frame>)> {
         let mut answers = Vec::new();
         if let Some(reader) = &mut self.reader {
-            let found = |child, told: Told| answers.push((child, told.frames));
+            let found = |child, told: ChildStack| answers.push((child, told.frames));
             if !reader.read(poller, found) {
                 self.end_reader(poller);
             }
@@ -173,12 +178,12 @@ impl Stacks {
 }
 
 /// Sends the question to a child alone, and not to its group.
-fn nudge(pid: u32, ward: Option<&Ward>) -> io::Result<()> {
+fn ask_by_signal(pid: u32, held_child: Option<&HeldChild>) -> io::Result<()> {
     // OK because the pid comes from fork(2).
     let pid = pid as libc::pid_t;
-    match (process::is_ours(pid)?, ward) {
+    match (process::is_ours(pid)?, held_child) {
         (true, _) => process::signal_one(pid, libc::SIGURG),
-        (false, Some(ward)) => ward.signal(pid, libc::SIGURG),
+        (false, Some(held_child)) => held_child.signal(pid, libc::SIGURG),
         (false, None) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
     }
 }

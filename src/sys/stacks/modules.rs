@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use super::unwind::Call;
+use super::unwind::CallSite;
 use crate::core::stack::{Frame, lines::MOST_FRAMES};
 use addr2line::Loader;
 use framehop::{
@@ -26,9 +26,9 @@ use std::{
 };
 
 /// The contents of sections.
-type Bytes = &'static [u8];
+type SectionBytes = &'static [u8];
 /// What undoes frames.
-pub(super) type Frames = UnwinderNative<Bytes, MayAllocateDuringUnwind>;
+pub(super) type Frames = UnwinderNative<SectionBytes, MayAllocateDuringUnwind>;
 
 /// The running program, also when its file has been replaced or removed.
 const PROGRAM: &str = "/proc/self/exe";
@@ -37,13 +37,13 @@ const VDSO: &str = "[vdso]";
 
 /// A part of a file that is mapped as code.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Mapping {
+pub(super) struct CodeMapping {
     range: Range<u64>,
     offset: u64,
     path: PathBuf,
 }
 
-impl Mapping {
+impl CodeMapping {
     /// Reads a line of /proc/PID/maps; `None` if it is not code of a file or of the kernel.
     pub(super) fn of_line(line: &str) -> Option<Self> {
         let mut fields = line.splitn(6, ' ');
@@ -63,15 +63,15 @@ impl Mapping {
 
 /// What a process has mapped; in place of one with other rights what this process has, which is of the
 /// same program. A process that has given up rights does not choose the files that this one opens.
-fn mappings(pid: u32) -> Vec<Mapping> {
+fn mappings(pid: u32) -> Vec<CodeMapping> {
     let of = |process: &str| fs::read_to_string(format!("/proc/{process}/maps")).ok();
     let childs = has_our_rights(pid).then(|| of(&pid.to_string())).flatten();
     let childs = childs.filter(|maps| !maps.is_empty());
     let maps = childs.or_else(|| of("self")).unwrap_or_default();
     let program = fs::read_link(PROGRAM).unwrap_or_default();
-    let mappings = maps.lines().filter_map(Mapping::of_line);
+    let mappings = maps.lines().filter_map(CodeMapping::of_line);
     let named = mappings.map(|mapping| match mapping.path == program {
-        true => Mapping {
+        true => CodeMapping {
             path: PathBuf::from(PROGRAM),
             ..mapping
         },
@@ -89,7 +89,7 @@ fn has_our_rights(pid: u32) -> bool {
 }
 
 /// One program or library.
-struct Image {
+struct LoadedModule {
     range: Range<u64>,
     /// What is added to the addresses in the file.
     bias: u64,
@@ -98,7 +98,7 @@ struct Image {
     names: OnceCell<Option<Loader>>,
 }
 
-impl Image {
+impl LoadedModule {
     fn loader(&self) -> Option<&Loader> {
         let load = || Loader::new(&self.path).ok();
         self.names.get_or_init(load).as_ref()
@@ -107,8 +107,8 @@ impl Image {
 
 /// The programs and libraries of one process.
 pub(super) struct Modules {
-    mappings: Vec<Mapping>,
-    images: Vec<Image>,
+    mappings: Vec<CodeMapping>,
+    images: Vec<LoadedModule>,
     pub(super) frames: Frames,
 }
 
@@ -122,7 +122,7 @@ impl Modules {
             .unwrap_or_else(|| Self::new(mappings))
     }
 
-    fn new(mappings: Vec<Mapping>) -> Self {
+    fn new(mappings: Vec<CodeMapping>) -> Self {
         let mut modules = Self {
             images: Vec::new(),
             frames: Frames::new(),
@@ -135,7 +135,7 @@ impl Modules {
         modules
     }
 
-    fn add(&mut self, mapping: &Mapping) -> Option<()> {
+    fn add(&mut self, mapping: &CodeMapping) -> Option<()> {
         let bytes = match mapping.path == Path::new(VDSO) {
             true => of_the_kernel(&mapping.range)?,
             false => map_file(&mapping.path)?,
@@ -149,7 +149,7 @@ impl Modules {
         let name = mapping.path.display().to_string();
         self.frames
             .add_module(Module::new(name, mapping.range.clone(), bias, sections));
-        self.images.push(Image {
+        self.images.push(LoadedModule {
             range: mapping.range.clone(),
             bias,
             path: mapping.path.clone(),
@@ -159,7 +159,7 @@ impl Modules {
     }
 
     /// The frames of these calls, inlined functions included, the innermost first.
-    pub(super) fn name(&self, calls: &[Call]) -> Vec<Frame> {
+    pub(super) fn name(&self, calls: &[CallSite]) -> Vec<Frame> {
         let mut frames = Vec::new();
         for call in calls {
             let named = self.frames_of(call);
@@ -178,8 +178,8 @@ impl Modules {
         frames
     }
 
-    fn frames_of(&self, call: &Call) -> Option<Vec<Frame>> {
-        let covers = |image: &&Image| image.range.contains(&call.lookup);
+    fn frames_of(&self, call: &CallSite) -> Option<Vec<Frame>> {
+        let covers = |image: &&LoadedModule| image.range.contains(&call.lookup);
         let image = self.images.iter().find(covers)?;
         let (loader, at) = (image.loader()?, call.lookup.wrapping_sub(image.bias));
         let mut frames = Vec::new();
@@ -233,7 +233,7 @@ fn demangled(name: &str) -> String {
 }
 
 /// The address in the file of the code that is mapped from `offset` on.
-fn code_address(object: &object::File<'static, Bytes>, offset: u64) -> Option<u64> {
+fn code_address(object: &object::File<'static, SectionBytes>, offset: u64) -> Option<u64> {
     let is_code = |flags| matches!(flags, SegmentFlags::Elf { p_flags } if p_flags & PF_X != 0);
     object
         .segments()
@@ -248,7 +248,9 @@ fn code_address(object: &object::File<'static, Bytes>, offset: u64) -> Option<u6
 
 const LARGEST_PAGE: u64 = 64 * 1024;
 
-fn sections(object: &object::File<'static, Bytes>) -> ExplicitModuleSectionInfo<Bytes> {
+fn sections(
+    object: &object::File<'static, SectionBytes>,
+) -> ExplicitModuleSectionInfo<SectionBytes> {
     let section = |name| object.section_by_name(name);
     let range = |name| section(name).map(|it| it.address()..it.address() + it.size());
     let data = |name| section(name).and_then(|it| it.data().ok());
@@ -265,7 +267,7 @@ fn sections(object: &object::File<'static, Bytes>) -> ExplicitModuleSectionInfo<
 }
 
 /// Maps a file, for the rest of the process.
-fn map_file(path: &Path) -> Option<Bytes> {
+fn map_file(path: &Path) -> Option<SectionBytes> {
     // In place of a file that was mapped there may be anything by now, a pipe without a writer too.
     let file = File::options()
         .read(true)
@@ -293,7 +295,7 @@ fn map_file(path: &Path) -> Option<Bytes> {
 }
 
 /// The kernel's functions, if they lie there in this process too.
-fn of_the_kernel(range: &Range<u64>) -> Option<Bytes> {
+fn of_the_kernel(range: &Range<u64>) -> Option<SectionBytes> {
     // SAFETY: getauxval reads what the kernel has passed to the program.
     let here = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
     let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
@@ -310,14 +312,14 @@ mod tests {
     #[test]
     fn code_of_files_and_of_the_kernel_is_a_mapping() {
         let code = "55d0-55e0 r-xp 00001000 fd:01 393 /usr/bin/a program";
-        let expected = Mapping {
+        let expected = CodeMapping {
             range: 0x55d0..0x55e0,
             offset: 0x1000,
             path: PathBuf::from("/usr/bin/a program"),
         };
-        assert_eq!(Mapping::of_line(code), Some(expected));
+        assert_eq!(CodeMapping::of_line(code), Some(expected));
         let kernels = "7ff0-7ff2 r-xp 00000000 00:00 0                          [vdso]";
-        assert!(Mapping::of_line(kernels).is_some_and(|it| it.path == Path::new(VDSO)));
+        assert!(CodeMapping::of_line(kernels).is_some_and(|it| it.path == Path::new(VDSO)));
         for other in [
             "55d0-55e0 r--p 00001000 fd:01 393 /usr/bin/a",
             "7ff0-7ff2 rwxp 00000000 00:00 0 ",
@@ -326,7 +328,7 @@ mod tests {
             "55d0",
             "",
         ] {
-            assert_eq!(Mapping::of_line(other), None, "{other}");
+            assert_eq!(CodeMapping::of_line(other), None, "{other}");
         }
     }
 
@@ -335,7 +337,7 @@ mod tests {
     fn a_function_of_this_program_has_its_name() {
         let modules = Modules::of(std::process::id(), None);
         let at = a_function_of_this_program_has_its_name as fn() as usize as u64;
-        let frames = modules.name(&[Call {
+        let frames = modules.name(&[CallSite {
             address: at,
             lookup: at,
         }]);
@@ -350,7 +352,7 @@ mod tests {
                 .is_some_and(|file| file.ends_with("modules.rs")),
             "{frames:?}"
         );
-        let nowhere = modules.name(&[Call {
+        let nowhere = modules.name(&[CallSite {
             address: 1,
             lookup: 0,
         }]);

@@ -1,20 +1,20 @@
 //! The process that reads stacks: a fork of the parent, at the same addresses, that lives until it
-//! has read the copies of a few children and for a few seconds at the most. It takes hundreds of
+//! has read the copies of a few children and for a few seconds at most. It takes hundreds of
 //! milliseconds where debug information is large, and memory, and it walks what a fault may have
 //! damaged: all that is its own risk and not the parent's.
 
 #![allow(unsafe_code)]
 
-use super::{Asked, area::Area, modules::Modules, unwind::walk};
+use super::{AskedChild, area::StackArea, modules::Modules, unwind::walk};
 use crate::{
     core::{
         child::ChildId,
-        stack::lines::{Lines, Told},
-        system::Source,
+        stack::lines::{ChildStack, StackParser},
+        system::EventSource,
     },
     sys::{
         clock::Clock,
-        fd_registry::Ours,
+        fd_registry::Registered,
         fork::{self, Side},
         pipes,
         poller::Poller,
@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-/// How long the process lives, at the most.
+/// How long the process lives, at most.
 const LIFE: u32 = 10;
 /// How long it waits for children that do not answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -48,17 +48,17 @@ const BUDGET: usize = 64 * 1024;
 
 /// The parent's view of the process.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct StackReader {
     pid: libc::pid_t,
-    pipe: Ours<OwnedFd>,
-    lines: Lines,
+    pipe: Registered<OwnedFd>,
+    lines: StackParser,
     /// The children of which nothing has been told yet.
-    untold: Vec<ChildId>,
+    unreported: Vec<ChildId>,
 }
 
-impl Reader {
+impl StackReader {
     /// Forks the process.
-    pub(super) fn start(area: &Area, asked: &[Asked]) -> io::Result<Self> {
+    pub(super) fn start(area: &StackArea, asked: &[AskedChild]) -> io::Result<Self> {
         let (read, write) = pipes::pipe()?;
         pipes::set_nonblocking(&read)?;
         let parent = unistd::getpid().as_raw();
@@ -70,9 +70,9 @@ impl Reader {
                 Ok(Self {
                     // OK because the pid comes from fork(2).
                     pid: pid as libc::pid_t,
-                    pipe: Ours::parents(read),
-                    lines: Lines::default(),
-                    untold: asked.iter().map(|asked| asked.child).collect(),
+                    pipe: Registered::parents(read),
+                    lines: StackParser::default(),
+                    unreported: asked.iter().map(|asked| asked.child).collect(),
                 })
             }
             Err(error) => {
@@ -87,15 +87,19 @@ impl Reader {
     }
 
     pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
-        poller.add_urgent(self.fd(), Source::Stacks, Interest::READABLE)
+        poller.add_urgent(self.fd(), EventSource::Stacks, Interest::READABLE)
     }
 
     /// Reads what is there, within the budget of a turn. False when the process has ended.
-    pub(super) fn read(&mut self, poller: &Poller, mut found: impl FnMut(ChildId, Told)) -> bool {
+    pub(super) fn read(
+        &mut self,
+        poller: &Poller,
+        mut found: impl FnMut(ChildId, ChildStack),
+    ) -> bool {
         let Self {
             pipe,
             lines,
-            untold,
+            unreported,
             ..
         } = self;
         let mut buffer = [0; 4096];
@@ -105,15 +109,15 @@ impl Reader {
                 Ok(Some(0)) | Err(_) => return false,
                 Ok(Some(count)) => lines.feed(&buffer[..count], |told| {
                     let is_told = |child: &ChildId| *child == ChildId::new(told.slot, told.serial);
-                    if let Some(at) = untold.iter().position(is_told) {
-                        found(untold.swap_remove(at), told);
+                    if let Some(at) = unreported.iter().position(is_told) {
+                        found(unreported.swap_remove(at), told);
                     }
                 }),
             }
         }
         // The poller is edge-triggered, and the rest is for the next turn.
         poller
-            .renew_urgent(self.fd(), Source::Stacks, Interest::READABLE)
+            .renew_urgent(self.fd(), EventSource::Stacks, Interest::READABLE)
             .is_ok()
     }
 
@@ -127,7 +131,7 @@ impl Reader {
         if let Err(error) = poller.remove_urgent(self.fd()) {
             log::debug!("deregistering the reader of stacks: {error}");
         }
-        (self.pid, self.untold)
+        (self.pid, self.unreported)
     }
 }
 
@@ -147,7 +151,7 @@ fn wait(pid: libc::pid_t, options: libc::c_int) -> libc::pid_t {
 }
 
 /// Runs in the new process, to its end.
-fn be_the_reader(area: &Area, asked: &[Asked], pipe: OwnedFd, parent: libc::pid_t) -> ! {
+fn be_the_reader(area: &StackArea, asked: &[AskedChild], pipe: OwnedFd, parent: libc::pid_t) -> ! {
     let work = AssertUnwindSafe(|| {
         std::panic::set_hook(Box::new(|_| {}));
         settle(&pipe, parent)
@@ -210,7 +214,7 @@ fn close_one_by_one(first: libc::c_uint, last: libc::c_uint) {
 }
 
 /// Reads the copies as they come, until all are read or the others are not coming.
-fn read_all(area: &Area, asked: &[Asked], pipe: &OwnedFd) {
+fn read_all(area: &StackArea, asked: &[AskedChild], pipe: &OwnedFd) {
     let (mut left, mut modules) = (asked.to_vec(), None);
     let clock = Clock::new();
     while !left.is_empty() && clock.now().since_start() < PATIENCE {
@@ -224,8 +228,8 @@ fn read_all(area: &Area, asked: &[Asked], pipe: &OwnedFd) {
 
 /// Reads the copy of one child, if it has left one. True if there is nothing more to wait for.
 fn read_one(
-    area: &Area,
-    Asked { child, pid }: Asked,
+    area: &StackArea,
+    AskedChild { child, pid }: AskedChild,
     pipe: &OwnedFd,
     modules: &mut Option<Modules>,
 ) -> bool {
@@ -237,17 +241,17 @@ fn read_one(
     };
     let earlier = modules.take();
     let modules = modules.insert(Modules::of(pid, earlier));
-    let told = Told {
+    let told = ChildStack {
         slot: child.slot() as u32,
         serial: child.serial(),
         frames: modules.name(&walk(modules, &copy)),
     };
-    tell(pipe, told.lines().as_bytes());
+    write_all(pipe, told.lines().as_bytes());
     true
 }
 
 /// Writes, and waits for the parent to read.
-fn tell(pipe: &OwnedFd, mut bytes: &[u8]) {
+fn write_all(pipe: &OwnedFd, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match unistd::write(pipe, bytes) {
             Ok(count) => bytes = &bytes[count..],

@@ -2,7 +2,7 @@
 //! return. Takes any bytes: it reads within the copy only, and takes a bounded number of steps.
 
 use super::{
-    area::{Copy, Registers},
+    area::{Registers, StackCopy},
     modules::Modules,
 };
 use framehop::{CacheNative, FrameAddress, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder};
@@ -12,14 +12,14 @@ pub(super) const MOST_CALLS: usize = 64;
 
 /// Where one function was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Call {
+pub(super) struct CallSite {
     /// The address at which the function goes on.
     pub(super) address: u64,
     /// An address in the instruction that it was at.
     pub(super) lookup: u64,
 }
 
-impl Call {
+impl CallSite {
     fn of(address: FrameAddress) -> Self {
         Self {
             address: address.address(),
@@ -30,7 +30,7 @@ impl Call {
 
 /// The calls on a stack, the innermost first. They end where the stack, the copy or the knowledge of
 /// how to go on ends.
-pub(super) fn walk(modules: &Modules, copy: &Copy) -> Vec<Call> {
+pub(super) fn walk(modules: &Modules, copy: &StackCopy) -> Vec<CallSite> {
     let Registers { ip, sp, .. } = copy.registers;
     let mut read = |address: u64| {
         let at = usize::try_from(address.wrapping_sub(sp)).map_err(drop)?;
@@ -47,7 +47,7 @@ pub(super) fn walk(modules: &Modules, copy: &Copy) -> Vec<Call> {
     while calls.len() < MOST_CALLS
         && let Ok(Some(address)) = steps.next()
     {
-        calls.push(Call::of(address));
+        calls.push(CallSite::of(address));
     }
     calls
 }
@@ -77,13 +77,13 @@ mod tests {
         static MODULES: Modules = Modules::of(std::process::id(), None);
     }
 
-    fn walked(copy: &Copy) -> Vec<Call> {
+    fn walked(copy: &StackCopy) -> Vec<CallSite> {
         MODULES.with(|modules| walk(modules, copy))
     }
 
     /// An address in the code of this program, as a fault may leave it on a stack.
     fn somewhere_in_code(offset: u64) -> u64 {
-        (walked as fn(&Copy) -> Vec<Call> as usize as u64).wrapping_add(offset % 1_000_000)
+        (walked as fn(&StackCopy) -> Vec<CallSite> as usize as u64).wrapping_add(offset % 1_000_000)
     }
 
     #[test]
@@ -93,13 +93,13 @@ mod tests {
             ip,
             ..Registers::default()
         };
-        let copy = Copy {
+        let copy = StackCopy {
             registers,
             stack: Vec::new(),
         };
         assert_eq!(
             walked(&copy),
-            [Call {
+            [CallSite {
                 address: ip,
                 lookup: ip
             }]
@@ -130,7 +130,7 @@ mod tests {
             stack.truncate(stack.len().saturating_sub(odd));
             let registers = Registers { ip, sp, fp: sp.wrapping_add(fp_at), lr: ip };
             let clock = Clock::new();
-            let calls = walked(&Copy { registers, stack });
+            let calls = walked(&StackCopy { registers, stack });
             prop_assert!(calls.len() <= MOST_CALLS);
             prop_assert!(clock.now().since_start() < Duration::from_secs(1));
             MODULES.with(|modules| modules.name(&calls[..calls.len().min(4)]));

@@ -71,7 +71,7 @@ fn a_connection_knows_how_long_it_was_queued() {
     }
 }
 
-/// Whatever the client does meanwhile: the time does not begin anew.
+/// Whatever the client does meanwhile: the time does not begin again.
 #[test]
 fn a_client_that_sends_or_ends_while_it_is_queued_stays_as_old_as_it_is() {
     let time = Duration::from_millis(120);

@@ -26,7 +26,7 @@ const SIZE: usize = LONGEST + 2;
 
 /// The memory; there is one in a process, and a fork has a copy of its own.
 #[derive(Debug)]
-pub(super) struct Area {
+pub(super) struct TitleArea {
     start: NonNull<AtomicU8>,
     /// Where the kernel has looked before.
     before: Addresses,
@@ -34,13 +34,13 @@ pub(super) struct Area {
 }
 
 // SAFETY: it points at atomic bytes that are mapped until the process ends.
-unsafe impl Send for Area {}
+unsafe impl Send for TitleArea {}
 // SAFETY: as above.
-unsafe impl Sync for Area {}
+unsafe impl Sync for TitleArea {}
 
-static AREA: OnceLock<Option<Area>> = OnceLock::new();
+static AREA: OnceLock<Option<TitleArea>> = OnceLock::new();
 
-impl Area {
+impl TitleArea {
     /// The memory, shown from now on. `None` if the kernel refuses to show it.
     pub(super) fn of_this_process() -> Option<&'static Self> {
         let area = AREA.get_or_init(|| {

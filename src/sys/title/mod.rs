@@ -9,8 +9,8 @@ mod area;
 mod area;
 
 use super::date;
-use crate::core::title::{Doing, Title};
-use area::Area;
+use crate::core::title::{Activity, Title};
+use area::TitleArea;
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicU8, Ordering::Relaxed},
@@ -18,22 +18,22 @@ use std::{
 
 /// Where titles of this process are written.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum TitlePlace {
     /// What ps takes for the arguments of the process.
-    Arguments(&'static Area),
+    Arguments(&'static TitleArea),
     /// The name of the calling thread, of which 15 bytes are kept.
     Name,
 }
 
-impl Place {
+impl TitlePlace {
     fn find() -> Self {
-        Area::of_this_process().map_or(Self::Name, Self::Arguments)
+        TitleArea::of_this_process().map_or(Self::Name, Self::Arguments)
     }
 
-    fn show(self, title: &Title, doing: Doing) {
+    fn show(self, title: &Title, activity: Activity) {
         match self {
-            Self::Arguments(area) => area.write(title.text(doing).bytes()),
-            Self::Name => area::set_name(title.short(doing).bytes()),
+            Self::Arguments(area) => area.write(title.text(activity).bytes()),
+            Self::Name => area::set_name(title.short(activity).bytes()),
         }
     }
 }
@@ -41,24 +41,24 @@ impl Place {
 /// The title of a parent; shows none until it is told to.
 #[derive(Debug, Default)]
 pub(crate) struct ParentTitle {
-    shown: Option<Shown>,
+    shown: Option<ShownTitle>,
 }
 
 #[derive(Debug)]
-struct Shown {
-    place: Place,
+struct ShownTitle {
+    place: TitlePlace,
     name: String,
     title: Title,
-    doing: Option<Doing>,
+    activity: Option<Activity>,
 }
 
-impl Shown {
+impl ShownTitle {
     fn new(name: &str) -> Self {
         Self {
-            place: Place::find(),
+            place: TitlePlace::find(),
             name: name.to_owned(),
             title: Title::new(name),
-            doing: None,
+            activity: None,
         }
     }
 }
@@ -71,22 +71,22 @@ impl ParentTitle {
             return self.end();
         };
         if self.shown.as_ref().is_none_or(|shown| shown.name != name) {
-            self.shown = Some(Shown::new(name));
+            self.shown = Some(ShownTitle::new(name));
         }
-        let doing = Doing::Parent { busy, children };
+        let activity = Activity::Parent { busy, children };
         if let Some(shown) = &mut self.shown
-            && shown.doing.replace(doing) != Some(doing)
+            && shown.activity.replace(activity) != Some(activity)
         {
             // Another server of this process may have ended and given it back.
-            shown.place = Place::find();
-            shown.place.show(&shown.title, doing);
+            shown.place = TitlePlace::find();
+            shown.place.show(&shown.title, activity);
         }
     }
 
     /// Shows what the process was started with.
     pub(crate) fn end(&mut self) {
-        if let Some(Shown {
-            place: Place::Arguments(area),
+        if let Some(ShownTitle {
+            place: TitlePlace::Arguments(area),
             ..
         }) = self.shown.take()
         {
@@ -102,7 +102,7 @@ const BUSY: u8 = 2;
 /// The title of a child.
 #[derive(Debug)]
 pub(crate) struct ChildTitle {
-    place: Place,
+    place: TitlePlace,
     title: Title,
     /// What is shown.
     state: AtomicU8,
@@ -112,11 +112,11 @@ impl ChildTitle {
     /// In a new child: shows that it is starting.
     pub(crate) fn new(name: &str) -> Self {
         let child = Self {
-            place: Place::find(),
+            place: TitlePlace::find(),
             title: Title::new(name),
             state: AtomicU8::new(STARTING),
         };
-        child.place.show(&child.title, Doing::Starting);
+        child.place.show(&child.title, Activity::Starting);
         child
     }
 
@@ -125,7 +125,7 @@ impl ChildTitle {
         self.state.store(BUSY, Relaxed);
         let peer = peer.map(|peer| peer.ip());
         let since = date::wall_clock().as_secs();
-        self.place.show(&self.title, Doing::Busy { peer, since });
+        self.place.show(&self.title, Activity::Busy { peer, since });
     }
 
     /// The child is busy, with a connection that was shown or with something else.
@@ -138,7 +138,7 @@ impl ChildTitle {
     /// No connection is in hand.
     pub(crate) fn free(&self) {
         if self.state.swap(FREE, Relaxed) != FREE {
-            self.place.show(&self.title, Doing::Free);
+            self.place.show(&self.title, Activity::Free);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Titles on systems for which this crate knows no way to show them: nothing is shown.
 
 #[derive(Debug)]
-pub(super) struct Area;
+pub(super) struct TitleArea;
 
-impl Area {
+impl TitleArea {
     pub(super) fn of_this_process() -> Option<&'static Self> {
         None
     }

@@ -10,8 +10,8 @@ use crate::{
     },
     sys::{
         fork::Side,
-        group::Group,
-        holder::Kin,
+        group::ProcessGroup,
+        holder::KernelParent,
         pipes::{self, ChildEnds, ParentEnds},
         process::{ChildProcess, Means},
         signals::Mask,
@@ -22,14 +22,14 @@ use std::{io, rc::Rc};
 
 /// What a new child knows of its fork.
 #[derive(Debug)]
-pub(crate) struct Newborn {
+pub(crate) struct NewChild {
     pub(crate) id: ChildId,
     pub(crate) ends: ChildEnds,
     pub(crate) mask: Mask,
 }
 
 /// What both processes know of a fork.
-struct Birth {
+struct ForkContext {
     terms: ForkTerms,
     /// Whether the holder keeps the child.
     is_kept: bool,
@@ -50,29 +50,29 @@ impl UnixSystem {
     pub(super) fn fork_child(
         &mut self,
         terms: ForkTerms,
-    ) -> Result<Forked<ChildProcess, Newborn>, Error> {
+    ) -> Result<Forked<ChildProcess, NewChild>, Error> {
         let (ends, childs) = pipes::for_child(terms.private)
             .map_err(|error| Error::new(Operation::Pipe, "for a child", error))?;
         let parent = std::process::id();
-        let birth = self.prepare_birth(terms, &ends).map_err(unforked)?;
+        let context = self.prepare_fork(terms, &ends).map_err(unforked)?;
         let mask = Mask::block_all().map_err(masked)?;
-        let forked = self.holding.fork(&terms, birth.is_kept, &mask);
+        let forked = self.holder.fork(&terms, context.is_kept, &mask);
         if !matches!(forked, Ok((Side::Child, _))) {
             self.board.forked();
         }
         match forked {
-            Ok((Side::Child, kin)) => {
-                self.be_born(&birth, kin, parent);
-                Ok(Forked::Child(Newborn {
+            Ok((Side::Child, kernel_parent)) => {
+                self.set_up_child(&context, kernel_parent, parent);
+                Ok(Forked::Child(NewChild {
                     id: terms.id,
                     ends: childs,
                     mask,
                 }))
             }
-            Ok((Side::Parent(pid), kin)) => {
-                self.note_birth(&birth, Some(pid), kin);
+            Ok((Side::Parent(pid), kernel_parent)) => {
+                self.note_birth(&context, Some(pid), kernel_parent);
                 drop(childs);
-                let process = self.process_of(&birth, pid, kin, ends);
+                let process = self.process_of(&context, pid, kernel_parent, ends);
                 let unmasked = mask.restore();
                 Ok(Forked::Parent {
                     pid,
@@ -81,38 +81,39 @@ impl UnixSystem {
                 })
             }
             Err(error) => {
-                self.note_birth(&birth, None, Kin::Parents);
+                self.note_birth(&context, None, KernelParent::Parent);
                 mask.restore().map_err(masked)?;
                 Err(unforked(error))
             }
         }
     }
 
-    fn prepare_birth(&mut self, terms: ForkTerms, ends: &ParentEnds) -> io::Result<Birth> {
-        let has_slot = self.board.is_lent_to(terms.id);
+    fn prepare_fork(&mut self, terms: ForkTerms, ends: &ParentEnds) -> io::Result<ForkContext> {
+        let has_slot = self.board.is_assigned_to(terms.id);
         let now = self.clock.now();
-        Ok(Birth {
+        Ok(ForkContext {
             terms,
-            is_kept: self.holding.before_fork(&terms, ends, has_slot, now)?,
+            is_kept: self.holder.before_fork(&terms, ends, has_slot, now)?,
             leads_group: self.adoption.gives_groups(),
         })
     }
 
     /// Tells the holder which process a child that it keeps has; none if the fork has failed.
-    fn note_birth(&mut self, birth: &Birth, pid: Option<u32>, kin: Kin) {
-        if birth.is_kept {
-            self.holding.forked(birth.terms.id, pid, kin);
+    fn note_birth(&mut self, context: &ForkContext, pid: Option<u32>, kernel_parent: KernelParent) {
+        if context.is_kept {
+            self.holder.forked(context.terms.id, pid, kernel_parent);
         }
     }
 
     /// In the new child, which `parent` has forked.
-    fn be_born(&mut self, birth: &Birth, kin: Kin, parent: u32) {
-        if self.holding.is_held() {
-            let slot = self.board.slot(birth.terms.id);
-            self.holding.be_born(birth.is_kept, kin, &slot, parent);
+    fn set_up_child(&mut self, context: &ForkContext, kernel_parent: KernelParent, parent: u32) {
+        if self.holder.has_holder() {
+            let slot = self.board.slot(context.terms.id);
+            self.holder
+                .set_up_child(context.is_kept, kernel_parent, &slot, parent);
         }
-        if birth.terms.group.is_some() || birth.leads_group {
-            Group::lead();
+        if context.terms.group.is_some() || context.leads_group {
+            ProcessGroup::lead();
         }
     }
 
@@ -126,18 +127,24 @@ impl UnixSystem {
     }
 
     /// In the parent: the process of the new child.
-    fn process_of(&self, birth: &Birth, pid: u32, kin: Kin, ends: ParentEnds) -> ChildProcess {
-        if birth.leads_group {
-            Group::of_new_child(pid);
+    fn process_of(
+        &self,
+        context: &ForkContext,
+        pid: u32,
+        kernel_parent: KernelParent,
+        ends: ParentEnds,
+    ) -> ChildProcess {
+        if context.leads_group {
+            ProcessGroup::of_new_child(pid);
         }
         let process = ChildProcess::new(
-            birth.terms,
+            context.terms,
             pid,
             ends,
             self.means(Some(Rc::clone(&self.stops))),
         );
-        let is_ward = kin != Kin::Parents;
-        let ward = is_ward.then(|| self.holding.ward(birth.terms.id));
-        process.with_ward(ward.flatten())
+        let is_held_child = kernel_parent != KernelParent::Parent;
+        let held_child = is_held_child.then(|| self.holder.held_child(context.terms.id));
+        process.with_held_child(held_child.flatten())
     }
 }

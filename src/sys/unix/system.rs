@@ -1,12 +1,12 @@
 //! What the loop asks of the operating system, answered by those who have it: the poller, the board, the
 //! holder and the rest. Only passes on.
 
-use super::{Newborn, UnixSystem};
+use super::{NewChild, UnixSystem};
 #[cfg(all(feature = "holder", target_os = "linux"))]
 use crate::core::system::PoolJournal;
 use crate::{
     core::{
-        board::{Notes, SharedView, View},
+        board::{SharedView, SlotNotes, View},
         child::{ChildId, Signal},
         comm::Interval,
         error::{Error, Operation},
@@ -15,14 +15,14 @@ use crate::{
         stack::Frame,
         state::Snapshot,
         states::{Watch, WatchId},
-        system::{Caller, ForkTerms, Forked, Heard, Ready, System, Wait},
+        system::{ClientRead, ForkTerms, Forked, NewClient, Ready, System, Wait},
         time::Time,
         upgrade::Trial,
-        wire::Entry,
+        wire::BoardEntry,
     },
     sys::{
         atfork,
-        fd_registry::Ours,
+        fd_registry::Registered,
         limits::{self, Threads},
         process::{self, ChildProcess},
         run_time,
@@ -40,7 +40,7 @@ use std::{
 };
 
 impl System for UnixSystem {
-    type Newborn = Newborn;
+    type NewChild = NewChild;
     type Process = ChildProcess;
 
     fn now(&self) -> Time {
@@ -98,14 +98,14 @@ impl System for UnixSystem {
             .as_mut()
             .map(|signals| signals.arrived(woken))
             .unwrap_or_default();
-        self.holding.arrived(arrived, woken)
+        self.holder.arrived(arrived, woken)
     }
 
     fn check_threads(&self) -> Result<(), Error> {
         self.threads.expect_one()
     }
 
-    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ChildProcess, Newborn>, Error> {
+    fn fork(&mut self, terms: ForkTerms) -> Result<Forked<ChildProcess, NewChild>, Error> {
         self.fork_child(terms)
     }
 
@@ -117,7 +117,7 @@ impl System for UnixSystem {
         self.stacks.reap();
         self.upgrades.reap();
         // It names each death once; a process of the program's own is named until that reaps it.
-        self.holding.peek().or_else(process::peek)
+        self.holder.peek().or_else(process::peek)
     }
 
     fn reap_orphan(&mut self, pid: u32) -> bool {
@@ -133,11 +133,11 @@ impl System for UnixSystem {
     }
 
     fn close_slot(&mut self, slot: usize) -> bool {
-        self.holding.forget(slot);
+        self.holder.forget(slot);
         self.board.close(slot)
     }
 
-    fn noted(&self, slot: usize) -> Entry {
+    fn noted(&self, slot: usize) -> BoardEntry {
         self.board.view().entry(slot)
     }
 
@@ -145,7 +145,7 @@ impl System for UnixSystem {
         SharedView(Rc::new(self.board.view().clone()))
     }
 
-    fn notes(&self, slot: usize) -> Notes {
+    fn notes(&self, slot: usize) -> SlotNotes {
         self.board.view().notes(slot, self.clock.now())
     }
 
@@ -189,14 +189,14 @@ impl System for UnixSystem {
         self.watches.state(number, &self.poller)
     }
 
-    fn accept_control(&mut self) -> io::Result<Option<Caller>> {
+    fn accept_control(&mut self) -> io::Result<Option<NewClient>> {
         let control = self.control.as_mut();
         control.map_or(Ok(None), |control| control.accept(&self.poller))
     }
 
-    fn read_control(&mut self, client: u64, buffer: &mut [u8]) -> Heard {
+    fn read_control(&mut self, client: u64, buffer: &mut [u8]) -> ClientRead {
         let control = self.control.as_ref();
-        control.map_or(Heard::Gone, |control| control.read(client, buffer))
+        control.map_or(ClientRead::Gone, |control| control.read(client, buffer))
     }
 
     fn write_control(&mut self, client: u64, bytes: &[u8]) -> io::Result<usize> {
@@ -231,7 +231,7 @@ impl System for UnixSystem {
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.stacks
-            .ask(child, pid, self.holding.ward(child).as_ref())
+            .ask(child, pid, self.holder.held_child(child).as_ref())
     }
 
     fn stacks(&mut self) -> Vec<(ChildId, Vec<Frame>)> {
@@ -276,34 +276,34 @@ impl System for UnixSystem {
     }
 
     fn forget_image(&mut self) {
-        self.holding.say_proved();
+        self.holder.say_proved();
         self.upgrades.forget_previous();
     }
 
     fn add_asker(&mut self, connection: Box<dyn Any>) {
         // OK because `upgrade_and_tell` has put a descriptor in.
-        if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
+        if let Ok(connection) = connection.downcast::<Registered<OwnedFd>>() {
             self.upgrades.add_asker(*connection);
         }
     }
 
-    fn tell_asker(&mut self, connection: Box<dyn Any>, outcome: &str) {
-        if let Ok(connection) = connection.downcast::<Ours<OwnedFd>>() {
-            upgrade::tell(connection.as_fd(), outcome);
+    fn answer_asker(&mut self, connection: Box<dyn Any>, outcome: &str) {
+        if let Ok(connection) = connection.downcast::<Registered<OwnedFd>>() {
+            upgrade::answer_asker(connection.as_fd(), outcome);
         }
     }
 
-    fn tell_askers(&mut self, outcome: &str) {
-        self.upgrades.tell_askers(outcome);
+    fn answer_askers(&mut self, outcome: &str) {
+        self.upgrades.answer_askers(outcome);
     }
 
     #[cfg(all(feature = "holder", target_os = "linux"))]
     fn journal(&self) -> Option<&dyn PoolJournal> {
-        self.holding.journal()
+        self.holder.journal()
     }
 
     fn close(&mut self) {
-        self.holding.end_death_watch();
+        self.holder.end_death_watch();
         self.death_write = None;
         self.title.end();
         self.upgrades.close(&self.poller);
@@ -315,7 +315,7 @@ impl System for UnixSystem {
         if let Some(signals) = self.signals.take() {
             let _ = self.poller.remove_urgent(signals.as_fd().as_raw_fd());
         }
-        self.holding.say_goodbye();
+        self.holder.announce_end();
     }
 }
 

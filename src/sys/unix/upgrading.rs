@@ -6,7 +6,7 @@ use crate::{
     core::{
         child::Collected,
         error::{Error, Operation},
-        state::{ChildState, Role, Snapshot},
+        state::{ChildState, FdRole, Snapshot},
     },
     sys::{
         control::ControlSocket,
@@ -80,14 +80,14 @@ impl UnixSystem {
         state.pool.open_files = limits::soft_before();
         state.pool.orphans = self.adoption.inherited();
         let death = [
-            (&self.death_read, Role::DeathRead),
-            (&self.death_write, Role::DeathWrite),
+            (&self.death_read, FdRole::DeathRead),
+            (&self.death_write, FdRole::DeathWrite),
         ];
         let death = death
             .into_iter()
             .filter_map(|(end, role)| Some((end.as_ref()?.as_raw_fd(), role)));
         let control = self.control.as_ref().and_then(ControlSocket::listener);
-        let own = death.chain(control.map(|listener| (listener, Role::Own)));
+        let own = death.chain(control.map(|listener| (listener, FdRole::Own)));
         let slots = state.children.iter().map(|child| child.slot as usize);
         state.boards = upgrade::saved_boards(&self.board, &slots.collect::<Vec<_>>());
         self.upgrades.save(state, self.id, own)
@@ -99,7 +99,7 @@ impl UnixSystem {
         // The next program would not know this process.
         self.stacks.close(&self.poller);
         #[cfg(all(feature = "holder", target_os = "linux"))]
-        if self.holding.is_held() {
+        if self.holder.has_holder() {
             return self.leave_to_holder(state);
         }
         let mask = match Mask::block_all() {
@@ -122,7 +122,7 @@ pub(super) fn death_watch(state: Option<&Snapshot>) -> Result<(OwnedFd, OwnedFd)
         let pipe = |error| Error::new(Operation::Pipe, "for the death watch", error);
         return pipes::pipe().map_err(pipe);
     };
-    let ends = [Role::DeathRead, Role::DeathWrite].map(|role| state.descriptor(role));
+    let ends = [FdRole::DeathRead, FdRole::DeathWrite].map(|role| state.descriptor(role));
     match ends {
         // Duplicates: the program before may come back.
         [Some(read), Some(write)] => {

@@ -4,10 +4,10 @@
 use crate::{
     core::{
         say::say,
-        states::{Readiness, Watch, WatchId},
-        system::Source,
+        states::{Watch, WatchId, WatchInterest},
+        system::EventSource,
     },
-    sys::{fd_registry::Ours, poller::Poller},
+    sys::{fd_registry::Registered, poller::Poller},
 };
 use mio::Interest;
 use std::{
@@ -17,16 +17,16 @@ use std::{
 
 /// A duplicate of a descriptor that a hook asked to watch.
 #[derive(Debug)]
-struct Watched {
+struct WatchedFd {
     id: WatchId,
-    fd: Ours<OwnedFd>,
+    fd: Registered<OwnedFd>,
     interest: Interest,
     state: String,
 }
 
-impl Watched {
-    fn source(&self) -> Source {
-        Source::Watch(self.id.number())
+impl WatchedFd {
+    fn source(&self) -> EventSource {
+        EventSource::Watch(self.id.number())
     }
 
     fn add_to(&self, poller: &Poller) -> io::Result<()> {
@@ -36,7 +36,7 @@ impl Watched {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(in crate::sys) struct Watches(Vec<Watched>);
+pub(in crate::sys) struct Watches(Vec<WatchedFd>);
 
 impl Watches {
     pub(super) fn add(&mut self, watch: Watch, poller: &Poller) -> io::Result<()> {
@@ -47,14 +47,14 @@ impl Watches {
             state,
         } = watch;
         // OK because `select_read` and its siblings have put a descriptor in.
-        let Ok(fd) = descriptor.downcast::<Ours<OwnedFd>>() else {
+        let Ok(fd) = descriptor.downcast::<Registered<OwnedFd>>() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let interest = match readiness {
-            Readiness::Read => Interest::READABLE,
-            Readiness::Write => Interest::WRITABLE,
+            WatchInterest::Read => Interest::READABLE,
+            WatchInterest::Write => Interest::WRITABLE,
         };
-        let watch = Watched {
+        let watch = WatchedFd {
             id,
             fd: *fd,
             interest,

@@ -5,10 +5,10 @@ use super::descriptors;
 use crate::{
     core::{
         say::say,
-        state::{BoardState, List, Snapshot},
+        state::{BoardState, EncodedList, Snapshot},
     },
     sys::{
-        board::{Board, Earlier},
+        board::{Board, EarlierBoard},
         cells,
         stop_board::{StopBoard, StopBoards},
     },
@@ -22,9 +22,9 @@ pub(crate) fn saved_boards(board: &Board, slots: &[usize]) -> Vec<BoardState> {
         fd: fd.cast_unsigned(),
         length: length as u64,
         // OK because a slot is a number of 32 bits.
-        slots: List(slots.into_iter().map(|slot| slot as u32).collect()),
-        metrics: List(cells::described()),
-        own: List(if at == 0 {
+        slots: EncodedList(slots.into_iter().map(|slot| slot as u32).collect()),
+        metrics: EncodedList(cells::described()),
+        own: EncodedList(if at == 0 {
             cells::own_words()
         } else {
             Vec::new()
@@ -66,7 +66,7 @@ pub(crate) fn adopt_stop_boards(state: &Snapshot) -> StopBoards {
 }
 
 /// By a duplicate: the program before may come back.
-fn map(state: &BoardState) -> io::Result<Earlier> {
+fn map(state: &BoardState) -> io::Result<EarlierBoard> {
     let file = descriptors::duplicate(state.fd)?;
-    Earlier::map(file, state.length, cells::agrees(&state.metrics.0))
+    EarlierBoard::map(file, state.length, cells::agrees(&state.metrics.0))
 }

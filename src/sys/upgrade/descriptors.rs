@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::core::state::{Descriptor, Role};
+use crate::core::state::{Descriptor, FdRole};
 use nix::{
     errno::Errno,
     libc,
@@ -18,8 +18,8 @@ use std::{
 };
 
 /// Describes a descriptor that is open.
-pub(crate) fn identify(role: Role, fd: RawFd) -> io::Result<Descriptor> {
-    let borrowed = borrow(fd)?;
+pub(crate) fn identify(role: FdRole, fd: RawFd) -> io::Result<Descriptor> {
+    let borrowed = borrow_fd(fd)?;
     let stat = fstat(borrowed)?;
     Ok(Descriptor {
         role,
@@ -61,7 +61,7 @@ pub(crate) fn take(fd: u32) -> OwnedFd {
 }
 
 /// Borrows `fd`, if it is open.
-pub(super) fn borrow(fd: RawFd) -> io::Result<BorrowedFd<'static>> {
+pub(super) fn borrow_fd(fd: RawFd) -> io::Result<BorrowedFd<'static>> {
     // SAFETY: two integers; a number that is not open is an error.
     Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
     // SAFETY: the descriptor is open and not -1, and used at once.
@@ -70,7 +70,7 @@ pub(super) fn borrow(fd: RawFd) -> io::Result<BorrowedFd<'static>> {
 
 /// A duplicate, close-on-exec.
 pub(crate) fn duplicate(fd: u32) -> io::Result<OwnedFd> {
-    borrow(fd.cast_signed())?.try_clone_to_owned()
+    borrow_fd(fd.cast_signed())?.try_clone_to_owned()
 }
 
 /// Writes a line to a connection without waiting; what it has no room for is lost.
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_descriptor_is_told_from_another_one_of_the_same_number() {
         let (read, write) = std::io::pipe().unwrap();
-        let known = identify(Role::Pipe, read.as_raw_fd()).unwrap();
+        let known = identify(FdRole::Pipe, read.as_raw_fd()).unwrap();
         verify(&known).unwrap();
         let (other, _end) = std::io::pipe().unwrap();
         let swapped = Descriptor {

@@ -2,10 +2,10 @@
 //! on. Everything that can fail comes first, and after an exec that has failed all is as before.
 
 use super::{
-    descriptors::{borrow, close_on_exec},
-    image::{Call, Image},
-    memory,
-    summons::{Summons, Way, kept_from_others},
+    descriptors::{borrow_fd, close_on_exec},
+    instruction::{UpgradeInstruction, UpgradeTask, kept_from_others},
+    program::{ExecveatCall, RunningProgram},
+    state_file,
 };
 use crate::{
     core::state::Snapshot,
@@ -23,24 +23,24 @@ use std::{
 };
 
 /// Replaces this process by `program`. Returns only if that fails.
-pub(super) fn execute(program: RawFd, image: &Image, snapshot: &Snapshot) -> io::Error {
-    let state = match memory::sealed(&snapshot.encode()) {
+pub(super) fn execute(program: RawFd, image: &RunningProgram, snapshot: &Snapshot) -> io::Error {
+    let state = match state_file::sealed(&snapshot.encode()) {
         Ok(state) => state,
         Err(error) => return error,
     };
-    let way = match &snapshot.program.back {
-        None => Way::Forth {
+    let task = match &snapshot.program.back {
+        None => UpgradeTask::TakeOver {
             image: image.number(),
         },
-        Some(reason) => Way::Back {
+        Some(reason) => UpgradeTask::TakeBack {
             reason: reason.clone(),
         },
     };
-    let summons = Summons {
+    let instruction = UpgradeInstruction {
         state: state.as_raw_fd(),
-        way,
+        task,
     };
-    let call = image.call(program, &OsString::from(&summons));
+    let call = image.call(program, &OsString::from(&instruction));
     at_once(&call, &kept(snapshot, state.as_raw_fd()))
 }
 
@@ -52,24 +52,24 @@ pub(crate) fn go_back(
     snapshot: Option<&Snapshot>,
     reason: &str,
 ) -> io::Error {
-    let image = match Image::of_this_process() {
+    let image = match RunningProgram::of_this_process() {
         Ok(image) => image,
         Err(error) => return error,
     };
-    let summons = Summons {
+    let instruction = UpgradeInstruction {
         state,
-        way: Way::Back {
+        task: UpgradeTask::TakeBack {
             reason: reason.to_owned(),
         },
     };
-    let call = image.call(program, &OsString::from(&summons));
+    let call = image.call(program, &OsString::from(&instruction));
     // OK to ignore: without the mask the signals are handled here once more, and lost as before.
     let _ = Mask::block_all();
     signals::leave_all_to_next();
     // What is not open is for that program to miss.
     let mut kept = snapshot.map_or_else(|| vec![state], |snapshot| kept(snapshot, state));
     kept.extend(kept_from_others());
-    kept.retain(|fd| borrow(*fd).is_ok());
+    kept.retain(|fd| borrow_fd(*fd).is_ok());
     at_once(&call, &kept)
 }
 
@@ -79,7 +79,7 @@ fn kept(snapshot: &Snapshot, state: RawFd) -> Vec<RawFd> {
     handed_on.chain([state]).collect()
 }
 
-fn at_once(call: &Call, kept: &[RawFd]) -> io::Error {
+fn at_once(call: &ExecveatCall, kept: &[RawFd]) -> io::Error {
     flush_outputs();
     let mask = match Mask::block_all() {
         Ok(mask) => mask,

@@ -3,9 +3,9 @@
 //! program is closed or removed.
 
 use crate::{
-    core::state::{Role, Snapshot},
+    core::state::{FdRole, Snapshot},
     sys::{
-        fd_registry::{self, Ours},
+        fd_registry::{self, Registered},
         sockets, unix_socket,
         upgrade::descriptors,
     },
@@ -28,8 +28,8 @@ use std::{
 /// A socket that the old program has listened on.
 #[derive(Debug)]
 struct Offered {
-    socket: Ours<OwnedFd>,
-    at: At,
+    socket: Registered<OwnedFd>,
+    at: OfferedAddress,
     /// Whether children had it, and not the parent alone.
     is_childrens: bool,
     is_taken: bool,
@@ -37,7 +37,7 @@ struct Offered {
 
 /// Where a socket listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum At {
+enum OfferedAddress {
     Tcp(SocketAddr),
     Unix(PathBuf),
     /// It is of a kind that is not known here.
@@ -59,14 +59,14 @@ fn offered() -> MutexGuard<'static, Vec<Offered>> {
 /// It is an error if one cannot be asked for its address: the server would open another one in its
 /// place. Nothing is taken from the program before then.
 pub(crate) fn offer(state: &Snapshot) -> io::Result<()> {
-    let childrens = state.with_role(Role::Listener).map(|it| (it.fd, true));
-    let own = state.with_role(Role::Own).map(|it| (it.fd, false));
-    let known = |(fd, is_childrens)| Ok((fd, is_childrens, At::of(fd)?));
+    let childrens = state.with_role(FdRole::Listener).map(|it| (it.fd, true));
+    let own = state.with_role(FdRole::Own).map(|it| (it.fd, false));
+    let known = |(fd, is_childrens)| Ok((fd, is_childrens, OfferedAddress::of(fd)?));
     let known: io::Result<Vec<_>> = childrens.chain(own).map(known).collect();
     let known = known?.into_iter();
     ADOPTING.store(true, Ordering::Relaxed);
     let socket = |(fd, is_childrens, at)| Offered {
-        socket: Ours::parents(descriptors::take(fd)),
+        socket: Registered::parents(descriptors::take(fd)),
         at,
         is_childrens,
         is_taken: false,
@@ -91,15 +91,15 @@ fn end(offered: Offered) -> String {
         let _ = shutdown(offered.socket.as_raw_fd(), Shutdown::Both);
     }
     drop(offered.socket);
-    if let (false, At::Unix(path)) = (offered.is_childrens, &offered.at) {
+    if let (false, OfferedAddress::Unix(path)) = (offered.is_childrens, &offered.at) {
         unix_socket::remove_if_stale(path);
     }
     offered.at.to_string()
 }
 
-impl At {
+impl OfferedAddress {
     fn of(fd: u32) -> io::Result<Self> {
-        let socket = descriptors::borrow(fd.cast_signed())?;
+        let socket = descriptors::borrow_fd(fd.cast_signed())?;
         let address: SockaddrStorage = match getsockname(socket.as_raw_fd()) {
             Ok(address) => address,
             Err(Errno::EINVAL) => return Ok(Self::Elsewhere),
@@ -111,7 +111,7 @@ impl At {
     }
 }
 
-impl fmt::Display for At {
+impl fmt::Display for OfferedAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -131,15 +131,15 @@ pub(crate) fn is_adopting() -> bool {
 pub(crate) fn tcp_socket(address: SocketAddr) -> io::Result<Option<OwnedFd>> {
     let is_there =
         |own: &SocketAddr| own.ip() == address.ip() && [0, own.port()].contains(&address.port());
-    take(|at| matches!(at, At::Tcp(own) if is_there(own)))
+    take(|at| matches!(at, OfferedAddress::Tcp(own) if is_there(own)))
 }
 
 /// A duplicate of the socket at `path`.
 pub(crate) fn unix_socket(path: &Path) -> io::Result<Option<OwnedFd>> {
-    take(|at| matches!(at, At::Unix(own) if own == path))
+    take(|at| matches!(at, OfferedAddress::Unix(own) if own == path))
 }
 
-fn take(is_it: impl Fn(&At) -> bool) -> io::Result<Option<OwnedFd>> {
+fn take(is_it: impl Fn(&OfferedAddress) -> bool) -> io::Result<Option<OwnedFd>> {
     if !is_adopting() {
         return Ok(None);
     }

@@ -5,14 +5,14 @@
 
 use super::{
     descriptors::close_on_exec,
-    image::{Call, Image},
-    memory,
-    summons::{Summons, Way},
+    instruction::{UpgradeInstruction, UpgradeTask},
+    program::{ExecveatCall, RunningProgram},
+    state_file,
 };
 use crate::{
-    core::{child::WaitStatus, state::Snapshot, system::Source, upgrade::Trial},
+    core::{child::WaitStatus, state::Snapshot, system::EventSource, upgrade::Trial},
     sys::{
-        fd_registry::Ours,
+        fd_registry::Registered,
         fork::{self, Side},
         pipes,
         poller::Poller,
@@ -38,9 +38,9 @@ const LONGEST: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct TrialProcess {
     pid: libc::pid_t,
-    answers: Ours<OwnedFd>,
+    answers: Registered<OwnedFd>,
     /// Closed at the end; a trial that outlives its parent sees that, too.
-    _end: Ours<OwnedFd>,
+    _end: Registered<OwnedFd>,
     text: Vec<u8>,
     status: Option<WaitStatus>,
     was_killed: bool,
@@ -50,29 +50,29 @@ impl TrialProcess {
     /// Starts it. It answers at once or later, or never.
     pub(crate) fn start(
         program: BorrowedFd<'_>,
-        image: &Image,
+        image: &RunningProgram,
         snapshot: &Snapshot,
     ) -> io::Result<Self> {
-        let state = memory::sealed(&snapshot.encode())?;
+        let state = state_file::sealed(&snapshot.encode())?;
         let (answers, answering) = pipes::pipe()?;
         let (end, ending) = pipes::pipe()?;
         pipes::set_nonblocking(&answers)?;
-        let summons = Summons {
+        let instruction = UpgradeInstruction {
             state: state.as_raw_fd(),
-            way: Way::Trial {
+            task: UpgradeTask::Trial {
                 answers: answering.as_raw_fd(),
                 end: end.as_raw_fd(),
             },
         };
-        let call = image.call(program.as_raw_fd(), &OsString::from(&summons));
+        let call = image.call(program.as_raw_fd(), &OsString::from(&instruction));
         let handed_on = snapshot.descriptors.iter().map(|it| it.fd.cast_signed());
         let own = [&state, &answering, &end].map(AsRawFd::as_raw_fd);
         let kept: Vec<RawFd> = handed_on.chain(own).collect();
         let pid = spawn(&call, &kept, answering.as_raw_fd())?;
         Ok(Self {
             pid,
-            answers: Ours::parents(answers),
-            _end: Ours::parents(ending),
+            answers: Registered::parents(answers),
+            _end: Registered::parents(ending),
             text: Vec::new(),
             status: None,
             was_killed: false,
@@ -81,7 +81,11 @@ impl TrialProcess {
 
     /// Has the poller report its answer and its end.
     pub(crate) fn watch(&self, poller: &Poller) -> io::Result<()> {
-        poller.add_urgent(self.answers.as_raw_fd(), Source::Trial, Interest::READABLE)
+        poller.add_urgent(
+            self.answers.as_raw_fd(),
+            EventSource::Trial,
+            Interest::READABLE,
+        )
     }
 
     pub(crate) fn unwatch(&self, poller: &Poller) {
@@ -171,7 +175,7 @@ fn not_executed(number: &str) -> String {
 }
 
 /// Forks, and executes the call in the new process, which keeps the descriptors of `kept`.
-fn spawn(call: &Call, kept: &[RawFd], answering: RawFd) -> io::Result<libc::pid_t> {
+fn spawn(call: &ExecveatCall, kept: &[RawFd], answering: RawFd) -> io::Result<libc::pid_t> {
     let parent = nix::unistd::getpid();
     let mask = Mask::block_all()?;
     match fork::fork(&mask) {
@@ -194,7 +198,7 @@ fn spawn(call: &Call, kept: &[RawFd], answering: RawFd) -> io::Result<libc::pid_
 }
 
 /// In the new process. Returns only if it fails, with the error's number.
-fn become_trial(call: &Call, kept: &[RawFd], mask: Mask, parent: nix::unistd::Pid) -> i32 {
+fn become_trial(call: &ExecveatCall, kept: &[RawFd], mask: Mask, parent: nix::unistd::Pid) -> i32 {
     let prepared = signals::before_exec().and_then(|()| {
         // The copies of what tells children of their parent's end must not outlive the parent.
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;

@@ -2,22 +2,22 @@
 //! one that it was, and who waits for the outcome.
 
 #[cfg(feature = "holder")]
-use super::image::BlankCall;
+use super::program::PreparedExecveat;
 use super::{
     descriptors::{self, identify},
     execution,
-    image::{Image, open_program},
+    program::{RunningProgram, open_program},
     trial::TrialProcess,
 };
 use crate::{
     core::{
         error::{Error, Operation},
         say::say,
-        state::{Program, Role, Snapshot},
+        state::{FdRole, Program, Snapshot},
         upgrade::Trial,
     },
     sys::{
-        fd_registry::{self, Ours, PreForkId},
+        fd_registry::{self, PreForkId, Registered},
         poller::Poller,
         process,
     },
@@ -43,25 +43,25 @@ use std::{
 
 /// The program that this process is to become.
 #[derive(Debug)]
-struct Target {
+struct UpgradeTarget {
     path: PathBuf,
-    file: Ours<OwnedFd>,
+    file: Registered<OwnedFd>,
 }
 
 /// What one server holds for upgrades.
 #[derive(Debug)]
 pub(crate) struct Upgrades {
-    image: io::Result<Image>,
+    image: io::Result<RunningProgram>,
     /// The file that the next upgrade without a path is to.
     path: PathBuf,
-    target: Option<Target>,
+    target: Option<UpgradeTarget>,
     trial: Option<TrialProcess>,
     /// Trials that are over, until their processes are reaped.
     ended: Vec<TrialProcess>,
     /// The program before this one and its path, until this one has proved that it works.
-    previous: Option<Target>,
+    previous: Option<UpgradeTarget>,
     /// Connections on which a client waits for the outcome.
-    askers: Vec<Ours<OwnedFd>>,
+    askers: Vec<Registered<OwnedFd>>,
     /// The process that has told the status of the program before, until it is reaped.
     old_helper: Option<Pid>,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Upgrades {
 impl Upgrades {
     /// For a server that starts, or that goes on from this state.
     pub(crate) fn new(state: Option<&Snapshot>) -> Self {
-        let image = Image::of_this_process();
+        let image = RunningProgram::of_this_process();
         let own = image.as_ref().map(|image| image.path().to_owned());
         let told = state.map(|state| path(&state.program.path));
         Self {
@@ -87,19 +87,19 @@ impl Upgrades {
     /// Takes over what is for upgrades of a state that was adopted: the program before, if it may be
     /// needed again, and who waits for the outcome.
     pub(crate) fn adopt(&mut self, state: &Snapshot) {
-        for descriptor in state.with_role(Role::Asker) {
+        for descriptor in state.with_role(FdRole::Asker) {
             self.askers
-                .push(Ours::parents(descriptors::take(descriptor.fd)));
+                .push(Registered::parents(descriptors::take(descriptor.fd)));
         }
-        let previous = state.descriptor(Role::Image).map(|image| Target {
+        let previous = state.descriptor(FdRole::Image).map(|image| UpgradeTarget {
             path: path(&state.program.previous_path),
-            file: Ours::parents(descriptors::take(image.fd)),
+            file: Registered::parents(descriptors::take(image.fd)),
         });
         self.previous = previous.filter(|_| state.program.back.is_none());
-        for unknown in state.with_role(Role::Unknown) {
+        for unknown in state.with_role(FdRole::Unknown) {
             drop(descriptors::take(unknown.fd));
         }
-        tell_dropped(state);
+        answer_dropped(state);
         self.end_old_helper(state.pool.status_helper);
     }
 
@@ -117,14 +117,14 @@ impl Upgrades {
     }
 
     /// Has a client told the outcome of the upgrade that begins, by this program or by the next.
-    pub(crate) fn add_asker(&mut self, connection: Ours<OwnedFd>) {
+    pub(crate) fn add_asker(&mut self, connection: Registered<OwnedFd>) {
         self.askers.push(connection);
     }
 
     /// Tells the outcome to all that wait for it: one line.
-    pub(crate) fn tell_askers(&mut self, outcome: &str) {
+    pub(crate) fn answer_askers(&mut self, outcome: &str) {
         for asker in self.askers.drain(..) {
-            tell(asker.as_fd(), outcome);
+            answer_asker(asker.as_fd(), outcome);
         }
     }
 
@@ -140,8 +140,8 @@ impl Upgrades {
             return Err(failed(io::Error::other(reason)));
         }
         let file = open_program(&path).map_err(failed)?;
-        let file = Ours::parents(file);
-        self.target = Some(Target { path, file });
+        let file = Registered::parents(file);
+        self.target = Some(UpgradeTarget { path, file });
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl Upgrades {
         for mut trial in self.ended.drain(..) {
             trial.await_end();
         }
-        self.tell_askers("error: the server has stopped");
+        self.answer_askers("error: the server has stopped");
     }
 
     /// Collects the processes of trials that are over, and that of the program before.
@@ -210,14 +210,14 @@ impl Upgrades {
         &self,
         state: &mut Snapshot,
         id: PreForkId,
-        own: impl Iterator<Item = (RawFd, Role)>,
+        own: impl Iterator<Item = (RawFd, FdRole)>,
     ) -> io::Result<()> {
         let image = self.image.as_ref();
         let image = image.map_err(|error| io::Error::other(error.to_string()))?;
         state.program = self.next_program(state.program.back.take());
         let askers = self.askers.iter();
-        let askers = askers.map(|asker| (asker.as_raw_fd(), Role::Asker));
-        let all = [(image.number(), Role::Image)].into_iter().chain(own);
+        let askers = askers.map(|asker| (asker.as_raw_fd(), FdRole::Asker));
+        let all = [(image.number(), FdRole::Image)].into_iter().chain(own);
         let all = all
             .chain(listed(state))
             .chain(askers)
@@ -267,8 +267,8 @@ impl Upgrades {
 
     /// The call by which a holder becomes another program; `None` if it does not know its own.
     #[cfg(feature = "holder")]
-    pub(crate) fn blank_call(&self) -> Option<BlankCall> {
-        self.image.as_ref().ok().map(Image::blank_call)
+    pub(crate) fn blank_call(&self) -> Option<PreparedExecveat> {
+        self.image.as_ref().ok().map(RunningProgram::blank_call)
     }
 
     /// Whether the program before this one may be needed again.
@@ -290,7 +290,7 @@ impl Upgrades {
 }
 
 /// Tells the outcome of an upgrade: one line.
-pub(crate) fn tell(asker: BorrowedFd<'_>, outcome: &str) {
+pub(crate) fn answer_asker(asker: BorrowedFd<'_>, outcome: &str) {
     descriptors::send_line(asker, &format!("{}\n", outcome.replace('\n', " ")));
 }
 
@@ -299,8 +299,8 @@ fn path(bytes: &[u8]) -> PathBuf {
 }
 
 /// What a later version has handed on for what this one has not.
-fn tell_dropped(state: &Snapshot) {
-    let descriptors: Vec<_> = state.with_role(Role::Unknown).map(|it| it.fd).collect();
+fn answer_dropped(state: &Snapshot) {
+    let descriptors: Vec<_> = state.with_role(FdRole::Unknown).map(|it| it.fd).collect();
     if !(state.unknown.is_empty() && descriptors.is_empty()) {
         say!(
             Warn,
@@ -312,39 +312,39 @@ fn tell_dropped(state: &Snapshot) {
 }
 
 /// The descriptors that a state lists already.
-fn listed(state: &Snapshot) -> impl Iterator<Item = (RawFd, Role)> {
+fn listed(state: &Snapshot) -> impl Iterator<Item = (RawFd, FdRole)> {
     let listed = state.descriptors.iter();
     listed.map(|listed| (listed.fd.cast_signed(), listed.role))
 }
 
 /// The descriptors that belong to the children and clients of a state.
-fn of_the_pool(state: &Snapshot) -> impl Iterator<Item = (RawFd, Role)> {
-    let boards = state.boards.iter().map(|board| (board.fd, Role::Board));
+fn of_the_pool(state: &Snapshot) -> impl Iterator<Item = (RawFd, FdRole)> {
+    let boards = state.boards.iter().map(|board| (board.fd, FdRole::Board));
     let pipes = state.children.iter().flat_map(|child| &child.pipes.0);
-    let pipes = pipes.filter_map(|pipe| Some((pipe.fd?, Role::Pipe)));
+    let pipes = pipes.filter_map(|pipe| Some((pipe.fd?, FdRole::Pipe)));
     let stops = state.stop_boards().into_iter();
-    let stops = stops.map(|fd| (fd, Role::Stops));
+    let stops = stops.map(|fd| (fd, FdRole::Stops));
     let clients = state.clients.iter();
-    let clients = clients.map(|client| (client.fd, Role::Client));
+    let clients = clients.map(|client| (client.fd, FdRole::Client));
     let all = boards.chain(pipes).chain(stops).chain(clients);
     all.map(|(fd, role)| (fd.cast_signed(), role))
 }
 
 /// The sockets that a server listens on: its own, and those that another process has opened.
-fn listening(id: PreForkId) -> impl Iterator<Item = io::Result<(RawFd, Role)>> {
+fn listening(id: PreForkId) -> impl Iterator<Item = io::Result<(RawFd, FdRole)>> {
     let all = fd_registry::for_children(id).into_iter();
     all.filter_map(|(fd, is_given)| match is_given {
-        true => Some(Ok((fd, Role::Given))),
+        true => Some(Ok((fd, FdRole::Given))),
         false => match listens(fd) {
-            Ok(listens) => listens.then_some(Ok((fd, Role::Listener))),
+            Ok(listens) => listens.then_some(Ok((fd, FdRole::Listener))),
             Err(error) => Some(Err(error)),
         },
     })
 }
 
-/// One that is missed would be opened anew, perhaps elsewhere.
+/// One that is missed would be opened again, perhaps elsewhere.
 fn listens(fd: RawFd) -> io::Result<bool> {
-    match getsockopt(&descriptors::borrow(fd)?, sockopt::AcceptConn) {
+    match getsockopt(&descriptors::borrow_fd(fd)?, sockopt::AcceptConn) {
         Err(Errno::ENOTSOCK) => Ok(false),
         found => Ok(found?),
     }

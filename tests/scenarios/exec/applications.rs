@@ -95,7 +95,7 @@ fn a_flask_application_is_served(world: &mut World) {
     }
 }
 
-/// The program is run anew twice while clients ask: each is answered, by old children or by new ones.
+/// The program is run again twice while clients ask: each is answered, by old children or by new ones.
 fn a_reload_of_an_application_loses_no_request(world: &mut World) {
     world.deadline(Duration::from_secs(150));
     let Some(server) = flask(world) else {

@@ -344,7 +344,7 @@ fn reloads_are_told_in_order(world: &mut World) {
     told.expect(&format!(
         "hook reload_failed\n\
          event reload failed: reload the children: 3 children in a row have not become ready; the \
-         last, {}: exit status: 102, last words \"server_start failed: these settings cannot be \
+         last, {}: exit status: 102, last lines \"server_start failed: these settings cannot be \
          used\"",
         broken[2]
     ));

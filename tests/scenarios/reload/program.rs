@@ -82,7 +82,7 @@ impl Observer for Capacity {
     }
 }
 
-/// Serves with settings from the file at `--settings`, which SIGHUP makes it read anew.
+/// Serves with settings from the file at `--settings`, which SIGHUP makes it read again.
 pub(super) fn reloading(args: Args) -> ExitCode {
     log_warnings();
     let path = PathBuf::from(args.value("--settings").expect("a path"));

@@ -96,12 +96,12 @@ pub fn compare(name: &str, counts: &Counts) {
     for (kind, (was, tolerance)) in &recorded {
         let now = counts.0.get(kind).copied().unwrap_or(0.0);
         if now < was - tolerance {
-            eprintln!("{kind}: {now:.2} a connection, recorded {was:.2}: record it anew");
+            eprintln!("{kind}: {now:.2} a connection, recorded {was:.2}: record it again");
         }
     }
     assert!(
         faults.is_empty(),
-        "{name} takes more than it did:\n{}\n(tests/guard.rs says how to record it anew)",
+        "{name} takes more than it did:\n{}\n(tests/guard.rs says how to record it again)",
         faults.join("\n")
     );
 }

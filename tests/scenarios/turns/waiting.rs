@@ -137,7 +137,7 @@ fn who_has_found_a_queue_waits_in_accept_for_a_moment(world: &mut World) {
     stop(&server);
 }
 
-/// Whether an epoll of `pid` has a socket in it. Its own descriptors are a bell and a pipe.
+/// Whether an epoll of `pid` has a socket in it. Its own descriptors are an eventfd and a pipe.
 fn is_asked(pid: u32) -> bool {
     let descriptors = processes::descriptors(pid);
     let epolls = descriptors

@@ -59,8 +59,8 @@ fn middle(state: &mut [u8]) -> &mut u8 {
 
 /// Puts another state there, sealed as the real one is.
 fn change_state(change: impl Fn(&mut Vec<u8>)) {
-    let summons = std::env::var("PREFORK_UPGRADE").expect("a summons");
-    let number = summons.split(' ').nth(2).expect("three words");
+    let instruction = std::env::var("PREFORK_UPGRADE").expect("an instruction");
+    let number = instruction.split(' ').nth(2).expect("three words");
     let mut state = Vec::new();
     let mut file = File::open(format!("/proc/self/fd/{number}")).expect("a state");
     file.read_to_end(&mut state).expect("a state");

@@ -2,10 +2,10 @@
 
 use super::{
     table::Column,
-    view::{Mode, Shown, View},
+    view::{Mode, TopList, TopView},
 };
 use crate::{
-    snapshot::{Children, Death, Listener, Slot, plain, time},
+    snapshot::{ChildEntry, ChildrenSection, DeathEntry, ListenerEntry, plain, time},
     status,
 };
 use ratatui::{
@@ -36,7 +36,7 @@ const HELP: &str = "\
 
 Any key goes back.";
 
-pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
+pub(super) fn draw(frame: &mut Frame<'_>, view: &TopView) {
     let most = frame.area().height / 2;
     let details = match (view.has_details, view.sight()) {
         (false, _) => 0,
@@ -54,8 +54,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
     draw_header(frame, header, view);
     match (view.mode, view.shown) {
         (Mode::Help, _) => frame.render_widget(Paragraph::new(HELP), list),
-        (_, Shown::Children) => draw_children(frame, list, view),
-        (_, Shown::Deaths) => draw_deaths(frame, list, view),
+        (_, TopList::Children) => draw_children(frame, list, view),
+        (_, TopList::Deaths) => draw_deaths(frame, list, view),
     }
     if details > 0 {
         let block = Block::bordered().title(" details ");
@@ -70,7 +70,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
     frame.render_widget(footer_of(view), footer);
 }
 
-fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View) {
+fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &TopView) {
     let snapshot = &view.snapshot;
     let server = &snapshot.server;
     let stage = match &view.stale {
@@ -106,7 +106,7 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View) {
 }
 
 /// How many clients wait, as far as that is known.
-fn queued(listeners: &[Listener]) -> String {
+fn queued(listeners: &[ListenerEntry]) -> String {
     let known: Vec<_> = listeners.iter().filter_map(|one| one.queued).collect();
     let sum: u64 = known.iter().sum();
     match known.len() {
@@ -117,7 +117,7 @@ fn queued(listeners: &[Listener]) -> String {
 }
 
 /// The children as a bar: a cell for each, or for several.
-fn bar(children: &Children, width: u16) -> Line<'static> {
+fn bar(children: &ChildrenSection, width: u16) -> Line<'static> {
     let text = format!(
         " {} busy {} free of at most {}",
         children.busy, children.free, children.max
@@ -160,7 +160,7 @@ fn spark(numbers: &[Option<u64>], most: u64) -> String {
     numbers.iter().map(level).collect()
 }
 
-fn draw_children(frame: &mut Frame<'_>, area: Rect, view: &View) {
+fn draw_children(frame: &mut Frame<'_>, area: Rect, view: &TopView) {
     let head = Column::ALL.map(|column| {
         let arrow = match (column == view.by, view.is_reversed) {
             (false, _) => "",
@@ -187,7 +187,7 @@ fn draw_children(frame: &mut Frame<'_>, area: Rect, view: &View) {
     );
 }
 
-fn style_of(slot: &Slot) -> Style {
+fn style_of(slot: &ChildEntry) -> Style {
     match slot.state.as_str() {
         "busy" => Style::new().fg(Color::Green),
         "starting" | "stopping" => Style::new().fg(Color::Yellow),
@@ -196,7 +196,7 @@ fn style_of(slot: &Slot) -> Style {
     }
 }
 
-fn draw_deaths(frame: &mut Frame<'_>, area: Rect, view: &View) {
+fn draw_deaths(frame: &mut Frame<'_>, area: Rect, view: &TopView) {
     let head = ["AGO", "PID", "CAUSE", "AGE", "CONNS", "STATUS"].map(str::to_owned);
     let now = view.snapshot.server.now;
     let rows = view.snapshot.deaths.iter().map(|death| {
@@ -222,7 +222,7 @@ fn draw_deaths(frame: &mut Frame<'_>, area: Rect, view: &View) {
 fn draw_table(
     frame: &mut Frame<'_>,
     area: Rect,
-    view: &View,
+    view: &TopView,
     (head, widths): (Vec<String>, Vec<Constraint>),
     rows: Vec<Row<'_>>,
 ) {
@@ -235,9 +235,9 @@ fn draw_table(
 }
 
 /// What is known of the child that is chosen, and of a death.
-fn details_of(view: &View) -> Vec<Line<'static>> {
+fn details_of(view: &TopView) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
-    if let (Shown::Children, Some(slot)) = (view.shown, view.child()) {
+    if let (TopList::Children, Some(slot)) = (view.shown, view.child()) {
         lines.extend(child_lines(slot));
     }
     if let Some((sight, ago)) = view.sight() {
@@ -245,14 +245,14 @@ fn details_of(view: &View) -> Vec<Line<'static>> {
         lines.extend(sight.lines.iter().map(|line| Line::from(plain(line))));
     }
     match (view.shown, view.death()) {
-        (Shown::Children, None) => lines.push("no death in its slot".dim().into()),
+        (TopList::Children, None) => lines.push("no death in its slot".dim().into()),
         (_, Some(death)) => lines.extend(death_lines(death)),
-        (Shown::Deaths, None) => {}
+        (TopList::Deaths, None) => {}
     }
     lines
 }
 
-fn child_lines(slot: &Slot) -> Vec<Line<'static>> {
+fn child_lines(slot: &ChildEntry) -> Vec<Line<'static>> {
     let seconds = |name: &str, seconds: Option<f64>| match seconds {
         Some(seconds) => format!("  {name} {}", time(seconds)),
         None => String::new(),
@@ -290,7 +290,7 @@ fn child_lines(slot: &Slot) -> Vec<Line<'static>> {
     ]
 }
 
-fn death_lines(death: &Death) -> Vec<Line<'static>> {
+fn death_lines(death: &DeathEntry) -> Vec<Line<'static>> {
     let in_hand = death.in_hand_seconds.map_or(String::new(), |seconds| {
         format!(", with a connection for {}", time(seconds))
     });
@@ -316,7 +316,7 @@ fn death_lines(death: &Death) -> Vec<Line<'static>> {
     lines
 }
 
-fn footer_of(view: &View) -> Line<'static> {
+fn footer_of(view: &TopView) -> Line<'static> {
     match (view.mode, &view.message) {
         (Mode::Filter, _) => Line::from(format!("/{}_", plain(&view.filter))),
         (Mode::Confirm(pid), _) => {

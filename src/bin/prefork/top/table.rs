@@ -1,7 +1,7 @@
 //! The table of children: its columns, its order, and which rows a filter leaves. Pure: rows in, rows
 //! out.
 
-use crate::snapshot::{Slot, plain, time};
+use crate::snapshot::{ChildEntry, plain, time};
 use std::cmp::Ordering;
 
 /// A column, by which the table can be sorted.
@@ -63,7 +63,7 @@ impl Column {
     }
 
     /// What a child has in this column.
-    pub(super) fn text(self, slot: &Slot) -> String {
+    pub(super) fn text(self, slot: &ChildEntry) -> String {
         let optional = |seconds: Option<f64>| seconds.map_or(String::new(), time);
         let text = |text: &Option<String>| text.as_deref().map_or(String::new(), plain);
         match self {
@@ -79,7 +79,7 @@ impl Column {
     }
 
     /// The order of two children by this column: large numbers first, texts by their letters.
-    fn compare(self, one: &Slot, other: &Slot) -> Ordering {
+    fn compare(self, one: &ChildEntry, other: &ChildEntry) -> Ordering {
         let number = |one: f64, other: f64| other.total_cmp(&one);
         let optional = |one: Option<f64>, other: Option<f64>| {
             number(one.unwrap_or(-1.0), other.unwrap_or(-1.0))
@@ -106,11 +106,11 @@ fn rank(state: &str) -> usize {
 
 /// The children that the filter leaves, in this order.
 pub(super) fn rows<'a>(
-    slots: &'a [Slot],
+    slots: &'a [ChildEntry],
     filter: &str,
     by: Column,
     reversed: bool,
-) -> Vec<&'a Slot> {
+) -> Vec<&'a ChildEntry> {
     let mut rows: Vec<_> = slots.iter().filter(|slot| has(slot, filter)).collect();
     rows.sort_by(|one, other| {
         let order = by.compare(one, other);
@@ -122,7 +122,7 @@ pub(super) fn rows<'a>(
 }
 
 /// Whether a child has each word of the filter in some column, whatever the case of its letters.
-fn has(slot: &Slot, filter: &str) -> bool {
+fn has(slot: &ChildEntry, filter: &str) -> bool {
     let row: Vec<_> = Column::ALL.iter().map(|column| column.text(slot)).collect();
     let row = row.join(" ").to_lowercase();
     let filter = filter.to_lowercase();

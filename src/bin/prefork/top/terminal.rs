@@ -18,28 +18,31 @@ use std::{
 pub(super) struct Screen {
     terminal: DefaultTerminal,
     /// A signal that ends programs has come.
-    told: Arc<AtomicBool>,
+    end_requested: Arc<AtomicBool>,
 }
 
 impl Screen {
     /// Takes the terminal. Call it before any thread is started.
     pub(super) fn open() -> io::Result<Self> {
         leave_out_sizes()?;
-        let told = Arc::new(AtomicBool::new(false));
+        let end_requested = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGTERM] {
-            signal_hook::flag::register(signal, Arc::clone(&told))?;
+            signal_hook::flag::register(signal, Arc::clone(&end_requested))?;
         }
         // This also has a panic give the terminal back before its message is printed.
         let terminal = ratatui::try_init()?;
-        Ok(Self { terminal, told })
+        Ok(Self {
+            terminal,
+            end_requested,
+        })
     }
 
     pub(super) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
         self.terminal.draw(draw).map(drop)
     }
 
-    pub(super) fn is_told_to_end(&self) -> bool {
-        self.told.load(Ordering::Relaxed)
+    pub(super) fn is_end_requested(&self) -> bool {
+        self.end_requested.load(Ordering::Relaxed)
     }
 }
 

@@ -2,17 +2,17 @@
 //! orders out; draws nothing.
 
 use super::{
-    keys::Key,
+    keys::KeyPress,
     table::{self, Column},
 };
-use crate::snapshot::{Death, Slot, Snapshot};
+use crate::snapshot::{ChildEntry, DeathEntry, StatusDocument};
 
 /// How many rows a page has.
 const PAGE: usize = 10;
 
 /// What the user wants done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Order {
+pub(super) enum UserAction {
     /// Replace the child with this process id.
     Retire(u32),
     /// Show the stack of the child with this process id.
@@ -21,7 +21,7 @@ pub(super) enum Order {
 
 /// Where a child was at a moment.
 #[derive(Debug)]
-pub(super) struct Sight {
+pub(super) struct ShownPosition {
     pid: u32,
     pub(super) lines: Vec<String>,
     /// The time of the server.
@@ -30,7 +30,7 @@ pub(super) struct Sight {
 
 /// Which list is shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Shown {
+pub(super) enum TopList {
     Children,
     Deaths,
 }
@@ -47,11 +47,11 @@ pub(super) enum Mode {
 }
 
 #[derive(Debug)]
-pub(super) struct View {
-    pub(super) snapshot: Snapshot,
+pub(super) struct TopView {
+    pub(super) snapshot: StatusDocument,
     /// Why the snapshot is not the newest, if so.
     pub(super) stale: Option<String>,
-    pub(super) shown: Shown,
+    pub(super) shown: TopList,
     pub(super) mode: Mode,
     pub(super) by: Column,
     pub(super) is_reversed: bool,
@@ -64,19 +64,19 @@ pub(super) struct View {
     /// The death that is chosen, by its place.
     death: usize,
     /// The last look at a child.
-    sight: Option<Sight>,
+    sight: Option<ShownPosition>,
     /// How many lines of the details are above the first that is drawn.
     pub(super) scrolled: usize,
     may_control: bool,
     is_over: bool,
 }
 
-impl View {
-    pub(super) fn new(snapshot: Snapshot, may_control: bool) -> Self {
+impl TopView {
+    pub(super) fn new(snapshot: StatusDocument, may_control: bool) -> Self {
         let mut view = Self {
             snapshot,
             stale: None,
-            shown: Shown::Children,
+            shown: TopList::Children,
             mode: Mode::Browse,
             by: Column::Busy,
             is_reversed: false,
@@ -100,7 +100,7 @@ impl View {
     }
 
     /// The children in the order of the table.
-    pub(super) fn rows(&self) -> Vec<&Slot> {
+    pub(super) fn rows(&self) -> Vec<&ChildEntry> {
         table::rows(
             &self.snapshot.slots,
             &self.filter,
@@ -112,30 +112,30 @@ impl View {
     /// The place of what is chosen, in the list that is shown.
     pub(super) fn at(&self) -> Option<usize> {
         match self.shown {
-            Shown::Children => {
+            TopList::Children => {
                 let rows = self.rows();
                 rows.iter().position(|slot| Some(slot.pid) == self.selected)
             }
-            Shown::Deaths => (self.death < self.snapshot.deaths.len()).then_some(self.death),
+            TopList::Deaths => (self.death < self.snapshot.deaths.len()).then_some(self.death),
         }
     }
 
     /// The child that is chosen.
-    pub(super) fn child(&self) -> Option<&Slot> {
+    pub(super) fn child(&self) -> Option<&ChildEntry> {
         let mut slots = self.snapshot.slots.iter();
         slots.find(|slot| Some(slot.pid) == self.selected)
     }
 
     /// The death that is chosen; with the children on the screen, the last in the slot of the child.
-    pub(super) fn death(&self) -> Option<&Death> {
+    pub(super) fn death(&self) -> Option<&DeathEntry> {
         match self.shown {
-            Shown::Children => self.snapshot.last_death_in(self.child()?.slot),
-            Shown::Deaths => self.snapshot.deaths.get(self.death),
+            TopList::Children => self.snapshot.last_death_in(self.child()?.slot),
+            TopList::Deaths => self.snapshot.deaths.get(self.death),
         }
     }
 
     /// Takes what the server has told, or why it has told nothing.
-    pub(super) fn update(&mut self, status: Result<Snapshot, String>) {
+    pub(super) fn update(&mut self, status: Result<StatusDocument, String>) {
         match status {
             Ok(_) if self.is_paused => {}
             Ok(snapshot) => {
@@ -158,71 +158,71 @@ impl View {
         let at = self.snapshot.server.now;
         self.message = None;
         self.scrolled = 0;
-        self.sight = Some(Sight { pid, lines, at });
+        self.sight = Some(ShownPosition { pid, lines, at });
     }
 
     /// The last look at the child that is chosen, and how many seconds ago it was.
-    pub(super) fn sight(&self) -> Option<(&Sight, f64)> {
+    pub(super) fn sight(&self) -> Option<(&ShownPosition, f64)> {
         let sight = self.sight.as_ref()?;
         let ago = (self.snapshot.server.now - sight.at).max(0.0);
-        let is_shown = self.shown == Shown::Children && self.selected == Some(sight.pid);
+        let is_shown = self.shown == TopList::Children && self.selected == Some(sight.pid);
         is_shown.then_some((sight, ago))
     }
 
     /// Acts on a key. Returns what is to be done by the server.
-    pub(super) fn press(&mut self, key: Key) -> Option<Order> {
+    pub(super) fn press(&mut self, key: KeyPress) -> Option<UserAction> {
         self.message = None;
-        if key == Key::Interrupt {
+        if key == KeyPress::Interrupt {
             self.is_over = true;
             return None;
         }
         match self.mode {
-            Mode::Browse if key == Key::Char('t') => return self.look(),
+            Mode::Browse if key == KeyPress::Char('t') => return self.look(),
             Mode::Browse => self.browse(key),
             Mode::Filter => self.type_filter(key),
             Mode::Help => self.mode = Mode::Browse,
             Mode::Confirm(pid) => {
                 self.mode = Mode::Browse;
-                return (key == Key::Char('y')).then(|| {
+                return (key == KeyPress::Char('y')).then(|| {
                     self.message = Some(format!("retiring {pid}: it goes when it is done"));
-                    Order::Retire(pid)
+                    UserAction::Retire(pid)
                 });
             }
         }
         None
     }
 
-    fn browse(&mut self, key: Key) {
+    fn browse(&mut self, key: KeyPress) {
         match key {
-            Key::Char('q') => self.is_over = true,
-            Key::Up | Key::Char('k') => self.step(-1),
-            Key::Down | Key::Char('j') => self.step(1),
-            Key::PageUp => self.step(-(PAGE as isize)),
-            Key::PageDown => self.step(PAGE as isize),
-            Key::Home | Key::Char('g') => self.select(0),
-            Key::End | Key::Char('G') => self.select(usize::MAX),
-            Key::Right | Key::Char('s') => self.by = self.by.next(1),
-            Key::Left | Key::Char('S') => self.by = self.by.next(-1),
-            Key::Char('r') => self.is_reversed ^= true,
-            Key::Char('p' | ' ') => self.is_paused ^= true,
-            Key::Char('/') => self.mode = Mode::Filter,
-            Key::Char('?' | 'h') => self.mode = Mode::Help,
-            Key::Char('d') | Key::Tab => self.turn_over(),
-            Key::Char('x') => self.ask_to_retire(),
-            Key::Char('J') => self.scroll(1),
-            Key::Char('K') => self.scroll(-1),
-            Key::Enter => self.has_details ^= true,
-            Key::Escape => self.leave(),
+            KeyPress::Char('q') => self.is_over = true,
+            KeyPress::Up | KeyPress::Char('k') => self.step(-1),
+            KeyPress::Down | KeyPress::Char('j') => self.step(1),
+            KeyPress::PageUp => self.step(-(PAGE as isize)),
+            KeyPress::PageDown => self.step(PAGE as isize),
+            KeyPress::Home | KeyPress::Char('g') => self.select(0),
+            KeyPress::End | KeyPress::Char('G') => self.select(usize::MAX),
+            KeyPress::Right | KeyPress::Char('s') => self.by = self.by.next(1),
+            KeyPress::Left | KeyPress::Char('S') => self.by = self.by.next(-1),
+            KeyPress::Char('r') => self.is_reversed ^= true,
+            KeyPress::Char('p' | ' ') => self.is_paused ^= true,
+            KeyPress::Char('/') => self.mode = Mode::Filter,
+            KeyPress::Char('?' | 'h') => self.mode = Mode::Help,
+            KeyPress::Char('d') | KeyPress::Tab => self.turn_over(),
+            KeyPress::Char('x') => self.ask_to_retire(),
+            KeyPress::Char('J') => self.scroll(1),
+            KeyPress::Char('K') => self.scroll(-1),
+            KeyPress::Enter => self.has_details ^= true,
+            KeyPress::Escape => self.leave(),
             _ => {}
         }
     }
 
-    fn type_filter(&mut self, key: Key) {
+    fn type_filter(&mut self, key: KeyPress) {
         match key {
-            Key::Char(char) => self.filter.push(char),
-            Key::Backspace => drop(self.filter.pop()),
-            Key::Enter => self.mode = Mode::Browse,
-            Key::Escape => {
+            KeyPress::Char(char) => self.filter.push(char),
+            KeyPress::Backspace => drop(self.filter.pop()),
+            KeyPress::Enter => self.mode = Mode::Browse,
+            KeyPress::Escape => {
                 self.filter.clear();
                 self.mode = Mode::Browse;
             }
@@ -243,8 +243,8 @@ impl View {
 
     fn turn_over(&mut self) {
         self.shown = match self.shown {
-            Shown::Children => Shown::Deaths,
-            Shown::Deaths => Shown::Children,
+            TopList::Children => TopList::Deaths,
+            TopList::Deaths => TopList::Children,
         };
     }
 
@@ -254,17 +254,17 @@ impl View {
         }
     }
 
-    fn look(&mut self) -> Option<Order> {
+    fn look(&mut self) -> Option<UserAction> {
         let pid = self.child_to("see the stack of a child")?;
         self.has_details = true;
         self.message = Some(format!("asking {pid} where it is"));
-        Some(Order::Look(pid))
+        Some(UserAction::Look(pid))
     }
 
     /// The child that is chosen, for a command to the server. Says so if there can be none.
     fn child_to(&mut self, what: &str) -> Option<u32> {
         let pid = self.child().map(|slot| slot.pid);
-        let pid = pid.filter(|_| self.shown == Shown::Children)?;
+        let pid = pid.filter(|_| self.shown == TopList::Children)?;
         if !self.may_control {
             self.message = Some(format!("to {what}, add --control PATH"));
         }
@@ -284,12 +284,12 @@ impl View {
     /// Chooses what is at this place, or the last.
     fn select(&mut self, at: usize) {
         match self.shown {
-            Shown::Children => {
+            TopList::Children => {
                 let rows = self.rows();
                 let last = rows.len().saturating_sub(1);
                 self.selected = rows.get(at.min(last)).map(|slot| slot.pid);
             }
-            Shown::Deaths => {
+            TopList::Deaths => {
                 self.death = at.min(self.snapshot.deaths.len().saturating_sub(1));
             }
         }

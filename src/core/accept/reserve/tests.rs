@@ -19,14 +19,14 @@ fn machine(listeners: usize, at_once: usize) -> ReserveMachine {
 }
 
 /// A queue into which a client comes every ten milliseconds, and from which nobody else takes.
-struct Queue {
+struct ModelQueue {
     came: VecDeque<u64>,
     next: u64,
     taken: u64,
     turned_away: Vec<(u64, bool)>,
 }
 
-impl Queue {
+impl ModelQueue {
     fn new() -> Self {
         Self {
             came: VecDeque::new(),
@@ -57,7 +57,7 @@ impl Queue {
 }
 
 /// Runs the child until `end` while all others are busy, or one is free, as `busy` says.
-fn run(machine: &mut ReserveMachine, queue: &mut Queue, end: u64, busy: impl Fn(u64) -> bool) {
+fn run(machine: &mut ReserveMachine, queue: &mut ModelQueue, end: u64, busy: impl Fn(u64) -> bool) {
     let mut now = 0;
     let mut action = ReserveAction::CheckIn;
     while now < end {
@@ -73,7 +73,7 @@ fn run(machine: &mut ReserveMachine, queue: &mut Queue, end: u64, busy: impl Fn(
                 now += time.as_millis().max(1) as u64;
                 ReserveSaw::Woken
             }
-            ReserveAction::Look { .. } => ReserveSaw::Looked(Look {
+            ReserveAction::Look { .. } => ReserveSaw::Looked(QueueLook {
                 at: at(now),
                 taken: queue.taken,
                 queued: queue.came.len() as u32,
@@ -92,7 +92,7 @@ fn run(machine: &mut ReserveMachine, queue: &mut Queue, end: u64, busy: impl Fn(
 
 #[test]
 fn while_all_others_are_busy_it_takes_what_is_too_old() {
-    let mut queue = Queue::new();
+    let mut queue = ModelQueue::new();
     run(&mut machine(1, AT_ONCE), &mut queue, 1_000, |_| true);
     assert!(queue.turned_away.len() > 80, "{:?}", queue.turned_away);
     assert!(queue.turned_away.iter().all(|(_, is_old)| *is_old));
@@ -104,7 +104,7 @@ fn while_all_others_are_busy_it_takes_what_is_too_old() {
 #[test]
 fn a_short_sleep_keeps_what_is_known_and_a_long_one_does_not() {
     let first_after = |sleep: u64| {
-        let mut queue = Queue::new();
+        let mut queue = ModelQueue::new();
         let (from, until) = (300, 300 + sleep);
         let busy = |now| now < from || until <= now;
         run(&mut machine(1, AT_ONCE), &mut queue, until + 400, busy);
@@ -120,7 +120,7 @@ const SEEN: [ReserveSaw; 10] = [
     ReserveSaw::AllBusy,
     ReserveSaw::OneFree,
     ReserveSaw::Woken,
-    ReserveSaw::Looked(Look {
+    ReserveSaw::Looked(QueueLook {
         at: Time::START,
         taken: 0,
         queued: 9,
@@ -192,7 +192,7 @@ fn check(seen: &[ReserveSaw]) {
 fn it_checks_in_after_so_many_connections_however_many_are_too_old() {
     let mut machine = machine(1, 2);
     let look = |milliseconds| {
-        ReserveSaw::Looked(Look {
+        ReserveSaw::Looked(QueueLook {
             at: at(milliseconds),
             taken: 0,
             queued: 9,

@@ -1,43 +1,43 @@
-//! `set` and `get`: the attributes, as text. What a value means is the attributes' to say.
+//! `set` and `get`: the attributes, as text. The attributes themselves say what a value means.
 
 use crate::core::{
     config::{Attribute, Config, TakesEffect},
-    control::{Answer, Begun, Problem},
-    json::Json,
+    control::{Answer, BegunCommand, ErrorCode},
+    json::JsonWriter,
     monitor::Monitor,
     nearest,
 };
 
 /// Sets one attribute; the answer has the values in force before and after that.
-pub(in super::super) fn set(monitor: &mut Monitor, arguments: &str) -> Begun {
+pub(in super::super) fn set(monitor: &mut Monitor, arguments: &str) -> BegunCommand {
     let (name, text) = arguments
         .split_once(char::is_whitespace)
         .unwrap_or((arguments, ""));
     let attribute = match named(name) {
         Ok(attribute) => attribute,
-        Err(answer) => return Begun::Done(answer),
+        Err(answer) => return BegunCommand::Done(answer),
     };
     if attribute.takes_effect == TakesEffect::AtStart {
         let text = format!(
             "{} is read when the server starts, and cannot change",
             attribute.name
         );
-        return Begun::error(Problem::Fixed, &text);
+        return BegunCommand::error(ErrorCode::Fixed, &text);
     }
     let before = in_force(monitor);
     match monitor.set_from_text(attribute, text.trim()) {
-        Ok(()) => Begun::Done(changed(monitor, attribute, &before)),
+        Ok(()) => BegunCommand::Done(changed(monitor, attribute, &before)),
         Err(reason) => {
             let text = format!("{}: {reason} ({})", attribute.name, range(attribute));
-            Begun::error(Problem::Value, &text)
+            BegunCommand::error(ErrorCode::Value, &text)
         }
     }
 }
 
-pub(in super::super) fn get(monitor: &mut Monitor, arguments: &str) -> Begun {
+pub(in super::super) fn get(monitor: &mut Monitor, arguments: &str) -> BegunCommand {
     let config = in_force(monitor);
-    Begun::Done(match (arguments, named(arguments)) {
-        ("", _) => Answer::ok(|json| tell_all(json, Config::attributes(), &config)),
+    BegunCommand::Done(match (arguments, named(arguments)) {
+        ("", _) => Answer::ok(|json| write_all(json, Config::attributes(), &config)),
         (_, Ok(attribute)) => Answer::ok(|json| {
             json.field("name", attribute.name);
             json.field("value", attribute.text(&config));
@@ -50,7 +50,7 @@ pub(in super::super) fn get(monitor: &mut Monitor, arguments: &str) -> Begun {
     })
 }
 
-fn tell_all(json: &mut Json, attributes: &[Attribute], config: &Config) {
+fn write_all(json: &mut JsonWriter, attributes: &[Attribute], config: &Config) {
     json.object("attributes", |json| {
         for attribute in attributes {
             json.field(attribute.name, attribute.text(config));
@@ -69,7 +69,7 @@ fn named(name: &str) -> Result<&'static Attribute, Answer> {
         let meant = nearest.map(|nearest| format!("did you mean {nearest}? "));
         let meant = meant.unwrap_or_default();
         let text = format!("there is no attribute {name:?}; {meant}`get` shows all of them");
-        Answer::error(Problem::Unknown, &text)
+        Answer::error(ErrorCode::Unknown, &text)
     })
 }
 
@@ -90,12 +90,12 @@ fn changed(monitor: &Monitor, attribute: &Attribute, before: &Config) -> Answer 
             json.field("asked", asked);
             json.field("normalised", attribute.normalised);
         }
-        tell_others(json, attribute, before, &after);
+        write_others(json, attribute, before, &after);
     })
 }
 
 /// The other attributes whose values in force follow from the one that was set.
-fn tell_others(json: &mut Json, but: &Attribute, before: &Config, after: &Config) {
+fn write_others(json: &mut JsonWriter, but: &Attribute, before: &Config, after: &Config) {
     let changed = |attribute: &&Attribute| {
         attribute.name != but.name && attribute.text(before) != attribute.text(after)
     };

@@ -2,28 +2,28 @@
 //! Replaces no child itself.
 
 use crate::core::{
-    control::{Answer, Begun, Pending, Problem, STOPPING},
+    control::{Answer, BegunCommand, ErrorCode, Pending, STOPPING},
     event::Event,
     monitor::Monitor,
-    states::Posted,
+    states::PostedState,
 };
 
-pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> Begun {
+pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> BegunCommand {
     if monitor.is_shutdown() {
-        return Begun::stopping();
+        return BegunCommand::stopping();
     }
     monitor.reload();
-    Begun::Pending(Box::new(Reload::default()))
+    BegunCommand::Pending(Box::new(ReloadCommand::default()))
 }
 
 /// A reload that was asked for.
 #[derive(Debug, Default)]
-struct Reload {
+struct ReloadCommand {
     /// The epoch of the new children; `None` until the reload has begun.
     epoch: Option<u32>,
 }
 
-impl Pending for Reload {
+impl Pending for ReloadCommand {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) -> Option<Answer> {
         match *event {
             Event::ReloadBegan { epoch } => self.began(epoch),
@@ -37,21 +37,21 @@ impl Pending for Reload {
                 json.field("took", took);
             })),
             Event::ReloadFailed { error } if self.is_over(monitor) => {
-                Some(Answer::error(Problem::Failed, &error.to_string()))
+                Some(Answer::error(ErrorCode::Failed, &error.to_string()))
             }
-            Event::ShuttingDown => Some(Answer::error(Problem::Stopping, STOPPING)),
+            Event::ShuttingDown => Some(Answer::error(ErrorCode::Stopping, STOPPING)),
             _ => None,
         }
     }
 }
 
-impl Reload {
+impl ReloadCommand {
     fn began(&mut self, epoch: u32) -> Option<Answer> {
         match self.epoch.replace(epoch) {
             None => None,
             Some(_) => {
                 let text = "superseded by another reload, which replaces these children first";
-                Some(Answer::error(Problem::Superseded, text))
+                Some(Answer::error(ErrorCode::Superseded, text))
             }
         }
     }
@@ -60,7 +60,7 @@ impl Reload {
     fn is_over(&self, monitor: &Monitor) -> bool {
         match self.epoch {
             Some(_) => !monitor.is_reloading(),
-            None => !monitor.queue.has(&Posted::Reload),
+            None => !monitor.queue.has(&PostedState::Reload),
         }
     }
 }

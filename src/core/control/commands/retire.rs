@@ -3,22 +3,22 @@
 use super::named_child;
 use crate::core::{
     child::{Cause, Child, ChildId, Death},
-    control::{Answer, Begun, Pending, Problem, STOPPING},
+    control::{Answer, BegunCommand, ErrorCode, Pending, STOPPING},
     event::Event,
     monitor::Monitor,
     replacement::FAILURES,
 };
 
-pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> Begun {
+pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> BegunCommand {
     if monitor.is_shutdown() {
-        return Begun::stopping();
+        return BegunCommand::stopping();
     }
     let (child, pid) = match named_child(monitor, arguments) {
         Ok(child) => child,
-        Err(answer) => return Begun::Done(answer),
+        Err(answer) => return BegunCommand::Done(answer),
     };
     monitor.replace(child);
-    Begun::Pending(Box::new(Retire {
+    BegunCommand::Pending(Box::new(RetireCommand {
         child,
         pid,
         successor: None,
@@ -29,7 +29,7 @@ pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> Begun {
 
 /// The replacement of one child.
 #[derive(Debug)]
-struct Retire {
+struct RetireCommand {
     child: ChildId,
     pid: u32,
     /// The process id of the child that has taken its place.
@@ -40,7 +40,7 @@ struct Retire {
     failures: u32,
 }
 
-impl Pending for Retire {
+impl Pending for RetireCommand {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) -> Option<Answer> {
         match *event {
             Event::Replaced { old, new } => self.replaced(old, monitor.child(new)),
@@ -49,7 +49,7 @@ impl Pending for Retire {
                 None
             }
             Event::Exited { child, death } => self.failed(child, death),
-            Event::ShuttingDown => Some(Answer::error(Problem::Stopping, STOPPING)),
+            Event::ShuttingDown => Some(Answer::error(ErrorCode::Stopping, STOPPING)),
             _ => None,
         }
     }
@@ -68,7 +68,7 @@ impl Pending for Retire {
     }
 }
 
-impl Retire {
+impl RetireCommand {
     fn replaced(&mut self, old: ChildId, new: Option<&Child>) -> Option<Answer> {
         self.failures = 0;
         if old == self.child {
@@ -89,7 +89,7 @@ impl Retire {
                 child.last_lines.text(),
                 self.pid,
             );
-            Answer::error(Problem::Failed, &text)
+            Answer::error(ErrorCode::Failed, &text)
         })
     }
 }

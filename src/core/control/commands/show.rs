@@ -2,21 +2,21 @@
 
 use crate::core::{
     child::{Child, State},
-    control::{Answer, Begun},
-    json::Json,
+    control::{Answer, BegunCommand},
+    json::JsonWriter,
     monitor::Monitor,
 };
 
-pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> Begun {
-    Begun::Done(Answer::ok(|json| {
-        tell_server(json, monitor);
+pub(in super::super) fn begin(monitor: &mut Monitor, _: &str) -> BegunCommand {
+    BegunCommand::Done(Answer::ok(|json| {
+        write_server(json, monitor);
         json.objects("children", monitor.children(), |json, child| {
-            tell_child(json, monitor, child);
+            write_child(json, monitor, child);
         });
     }))
 }
 
-fn tell_server(json: &mut Json, monitor: &Monitor) {
+fn write_server(json: &mut JsonWriter, monitor: &Monitor) {
     let (census, report) = (monitor.pool.census(), monitor.report());
     json.field("pid", monitor.pid);
     json.field("version", env!("CARGO_PKG_VERSION"));
@@ -44,7 +44,7 @@ fn state(monitor: &Monitor) -> &'static str {
     }
 }
 
-fn tell_child(json: &mut Json, monitor: &Monitor, child: &Child) {
+fn write_child(json: &mut JsonWriter, monitor: &Monitor, child: &Child) {
     let now = monitor.now();
     json.field("pid", child.pid());
     json.field(

@@ -4,29 +4,29 @@
 use super::named_child;
 use crate::core::{
     child::ChildId,
-    control::{Answer, Begun, Pending, Problem},
+    control::{Answer, BegunCommand, ErrorCode, Pending},
     event::Event,
-    monitor::{Monitor, looks::Look},
+    monitor::{Monitor, looks::StackLook},
     stack,
 };
 
-pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> Begun {
+pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> BegunCommand {
     let (child, pid) = match named_child(monitor, arguments) {
         Ok(child) => child,
-        Err(answer) => return Begun::Done(answer),
+        Err(answer) => return BegunCommand::Done(answer),
     };
     monitor.look_at_stack(child);
-    Begun::Pending(Box::new(Stack { child, pid }))
+    BegunCommand::Pending(Box::new(StackCommand { child, pid }))
 }
 
 /// A look at one child.
 #[derive(Debug)]
-struct Stack {
+struct StackCommand {
     child: ChildId,
     pid: u32,
 }
 
-impl Pending for Stack {
+impl Pending for StackCommand {
     fn event(&mut self, _: &Monitor, _: &Event<'_>) -> Option<Answer> {
         None
     }
@@ -38,22 +38,22 @@ impl Pending for Stack {
             (Some(_), Some(child)) if child.pid() == self.pid => None,
             _ => {
                 let text = format!("child {} has ended meanwhile", self.pid);
-                Some(Answer::error(Problem::Failed, &text))
+                Some(Answer::error(ErrorCode::Failed, &text))
             }
         }
     }
 }
 
-impl Stack {
+impl StackCommand {
     /// What the look has shown: the calls of the child, or at least where it stands in the kernel.
-    fn seen(&self, look: &Look) -> Answer {
+    fn seen(&self, look: &StackLook) -> Answer {
         let (frames, missing) = match &look.stack {
             Some(Ok(frames)) => (&frames[..], None),
             Some(Err(why)) => (&[][..], Some(why.to_string())),
             None => (&[][..], None),
         };
         if let (Some(missing), None) = (&missing, &look.place) {
-            return Answer::error(Problem::Failed, missing);
+            return Answer::error(ErrorCode::Failed, missing);
         }
         Answer::ok(|json| {
             json.field("pid", self.pid);

@@ -2,36 +2,36 @@
 //! signal itself.
 
 use crate::core::{
-    control::{Answer, Begun, Pending, Problem},
+    control::{Answer, BegunCommand, ErrorCode, Pending},
     event::Event,
     monitor::Monitor,
-    states::Posted,
+    states::PostedState,
     stop::Manner,
     time::Time,
 };
 
-pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> Begun {
+pub(in super::super) fn begin(monitor: &mut Monitor, arguments: &str) -> BegunCommand {
     let manner = match arguments {
         "" => Manner::Bounded,
-        "graceful" => Manner::Patient,
+        "graceful" => Manner::Unbounded,
         "now" => Manner::Now,
         other => {
             let text = format!("{other:?} is none of graceful, now");
-            return Begun::error(Problem::Usage, &text);
+            return BegunCommand::error(ErrorCode::Usage, &text);
         }
     };
     monitor.ask_stop(manner);
     let since = monitor.now();
-    Begun::Pending(Box::new(Stop { since }))
+    BegunCommand::Pending(Box::new(StopCommand { since }))
 }
 
 /// A stop that was asked for.
 #[derive(Debug)]
-struct Stop {
+struct StopCommand {
     since: Time,
 }
 
-impl Pending for Stop {
+impl Pending for StopCommand {
     fn event(&mut self, monitor: &Monitor, event: &Event<'_>) -> Option<Answer> {
         let Event::Ended = event else {
             return None;
@@ -47,10 +47,11 @@ impl Pending for Stop {
     /// The hook `handler_shutdown` may refuse.
     fn look(&mut self, monitor: &Monitor) -> Option<Answer> {
         let announced = monitor.stop_begins_at().is_some();
-        let goes_on = !announced && !monitor.is_shutdown() && !monitor.queue.has(&Posted::Shutdown);
+        let goes_on =
+            !announced && !monitor.is_shutdown() && !monitor.queue.has(&PostedState::Shutdown);
         goes_on.then(|| {
             let text = "the hook handler_shutdown has not begun the shutdown";
-            Answer::error(Problem::Failed, text)
+            Answer::error(ErrorCode::Failed, text)
         })
     }
 }

@@ -40,7 +40,7 @@ fn a_value_is_in_force_at_once_and_told_as_normalised() {
         r#"{"ok":true,"name":"max_clients","old":"50","new":"20","takes_effect":"at once"}"#
     );
     assert_eq!(talk.monitor.max_clients(), 20);
-    assert_eq!(asked(&mut talk.monitor), [Asked::Forkoff]);
+    assert_eq!(asked(&mut talk.monitor), [PlainTask::Forkoff]);
     let answer = talk.ask("set  timeout  1h 30m ");
     assert!(answer.contains(r#""old":"0s","new":"5400s""#), "{answer}");
     let answer = talk.ask("set max_clients 0");

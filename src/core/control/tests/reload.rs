@@ -8,7 +8,7 @@ fn reloading() -> (Talk, [ChildId; 2]) {
     let old = ready(&mut talk.monitor);
     talk.tell();
     assert_eq!(talk.ask("reload"), "");
-    assert_eq!(asked(&mut talk.monitor), [Asked::Reload]);
+    assert_eq!(asked(&mut talk.monitor), [PlainTask::Reload]);
     talk.monitor.begin_reload();
     talk.tell();
     (talk, old)
@@ -68,7 +68,7 @@ fn a_reload_whose_children_fail_has_failed_with_their_last_lines() {
     let failed = asked(&mut talk.monitor)
         .into_iter()
         .find_map(|task| match task {
-            Asked::ReloadFailed(text) => Some(text),
+            PlainTask::ReloadFailed(text) => Some(text),
             _ => None,
         });
     let text = failed.expect("a failure");
@@ -84,7 +84,7 @@ fn a_reload_whose_children_fail_has_failed_with_their_last_lines() {
 #[test]
 fn the_earlier_of_two_reloads_is_superseded() {
     let (mut talk, _) = reloading();
-    talk.desk.add(2, Time::START);
+    talk.client_table.add(2, Time::START);
     talk.send(2, "reload\n");
     talk.turn();
     assert_eq!((talk.read(1), talk.read(2)), (String::new(), String::new()));
@@ -107,11 +107,11 @@ fn the_earlier_of_two_reloads_is_superseded() {
 #[test]
 fn reloads_that_are_asked_for_together_are_one() {
     let mut talk = Talk::new(monitor());
-    talk.desk.add(2, Time::START);
+    talk.client_table.add(2, Time::START);
     talk.send(1, "reload\n");
     talk.send(2, "reload\n");
     talk.turn();
-    assert_eq!(asked(&mut talk.monitor), [Asked::Reload]);
+    assert_eq!(asked(&mut talk.monitor), [PlainTask::Reload]);
     talk.monitor.begin_reload();
     talk.tell();
     talk.event(&Event::Reloaded {
@@ -126,7 +126,7 @@ fn reloads_that_are_asked_for_together_are_one() {
 #[test]
 fn a_failure_belongs_to_the_reload_that_failed() {
     let (mut talk, _) = reloading();
-    talk.desk.add(2, Time::START);
+    talk.client_table.add(2, Time::START);
     talk.send(2, "reload\n");
     talk.turn();
     asked(&mut talk.monitor);

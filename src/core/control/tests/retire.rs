@@ -8,7 +8,7 @@ fn a_child_that_was_reaped_is_no_child_any_more() {
     let mut talk = Talk::new(monitor());
     let id = child(&mut talk.monitor, State::Free);
     let reaped = talk.monitor.pool.get_mut(id).expect("a child");
-    reaped.flags.insert(Flags::REAPED);
+    reaped.flags.insert(ChildFlags::REAPED);
     assert_eq!(code(&talk.ask("retire 1001")), "unknown");
 }
 

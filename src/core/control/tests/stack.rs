@@ -32,7 +32,7 @@ fn place() -> Option<Stuck> {
 fn a_child_is_shown_when_it_has_answered() {
     let (mut talk, id) = collecting();
     assert_eq!(talk.ask("stack 1001"), "");
-    assert_eq!(asked(&mut talk.monitor), [Asked::Look(id)]);
+    assert_eq!(asked(&mut talk.monitor), [PlainTask::Look(id)]);
     talk.monitor.looks.note_place(id, place());
     talk.expect_nothing(1);
     talk.monitor.note_stack(id, frames());
@@ -53,11 +53,11 @@ fn a_child_is_shown_when_it_has_answered() {
 #[test]
 fn whoever_asks_meanwhile_gets_the_same_and_the_child_is_asked_once() {
     let (mut talk, id) = collecting();
-    talk.desk.add(2, Time::START);
+    talk.client_table.add(2, Time::START);
     assert_eq!(talk.ask("stack 1001"), "");
     talk.send(2, "stack 1001\n");
     talk.turn();
-    assert_eq!(asked(&mut talk.monitor), [Asked::Look(id)]);
+    assert_eq!(asked(&mut talk.monitor), [PlainTask::Look(id)]);
     talk.monitor.note_stack(id, frames());
     talk.turn();
     let first = talk.read(1);
@@ -66,7 +66,7 @@ fn whoever_asks_meanwhile_gets_the_same_and_the_child_is_asked_once() {
     // The next look is one of its own.
     talk.monitor.forget_looks();
     assert_eq!(talk.ask("stack 1001"), "");
-    assert_eq!(asked(&mut talk.monitor), [Asked::Look(id)]);
+    assert_eq!(asked(&mut talk.monitor), [PlainTask::Look(id)]);
 }
 
 #[test]

@@ -4,15 +4,15 @@ use super::*;
 
 #[test]
 fn a_stop_is_answered_at_the_very_end() {
-    for (line, wish) in [
-        ("stop", Wish::Shutdown),
-        ("stop graceful", Wish::Shutdown),
-        ("stop now", Wish::Kill),
+    for (line, effect) in [
+        ("stop", StopEffect::Shutdown),
+        ("stop graceful", StopEffect::Shutdown),
+        ("stop now", StopEffect::Kill),
     ] {
         let mut talk = Talk::new(monitor());
         talk.send(1, &format!("{line}\nshow\n"));
-        talk.desk.begin(&mut talk.monitor);
-        assert_eq!(talk.monitor.take_wish(), wish, "{line}");
+        talk.client_table.begin(&mut talk.monitor);
+        assert_eq!(talk.monitor.take_stop_effect(), effect, "{line}");
         talk.monitor.begin_shutdown();
         talk.event(&Event::ShuttingDown);
         talk.expect_nothing(1);
@@ -27,21 +27,21 @@ fn a_stop_is_answered_at_the_very_end() {
 fn a_stop_that_is_asked_for_again_kills_nobody() {
     let mut talk = Talk::new(monitor());
     talk.monitor.set_pre_stop_delay(ms(5000));
-    talk.desk.add(2, Time::START);
-    talk.desk.add(3, Time::START);
+    talk.client_table.add(2, Time::START);
+    talk.client_table.add(3, Time::START);
     talk.send(1, "stop graceful\n");
     talk.turn();
-    assert_eq!(talk.monitor.take_wish(), Wish::Announce);
-    assert!(talk.monitor.stop.is_patient());
+    assert_eq!(talk.monitor.take_stop_effect(), StopEffect::Announce);
+    assert!(talk.monitor.stop.is_unbounded());
     talk.send(2, "stop\n");
     talk.turn();
-    assert_eq!(talk.monitor.take_wish(), Wish::Nothing);
-    assert!(!talk.monitor.stop.is_patient());
+    assert_eq!(talk.monitor.take_stop_effect(), StopEffect::Nothing);
+    assert!(!talk.monitor.stop.is_unbounded());
     assert_eq!(talk.monitor.stop_begins_at(), Some(at(5000)));
     talk.monitor.begin_shutdown();
     talk.send(3, "stop\n");
     talk.turn();
-    assert_eq!(talk.monitor.take_wish(), Wish::Nothing);
+    assert_eq!(talk.monitor.take_stop_effect(), StopEffect::Nothing);
     talk.event(&Event::Ended);
     for client in 1..=3 {
         assert!(talk.read(client).starts_with(r#"{"ok":true"#));
@@ -62,7 +62,7 @@ fn a_stop_that_a_hook_refuses_is_answered() {
 fn the_end_of_the_server_answers_everything() {
     let mut talk = Talk::new(monitor());
     child(&mut talk.monitor, State::Free);
-    talk.desk.add(2, Time::START);
+    talk.client_table.add(2, Time::START);
     talk.send(1, "reload\n");
     talk.send(2, "retire 1001\n");
     talk.turn();

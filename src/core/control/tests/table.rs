@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_table_of_commands_is_in_order() {
-    let names: Vec<_> = COMMANDS.iter().map(Command::name).collect();
+    let names: Vec<_> = COMMANDS.iter().map(ControlCommand::name).collect();
     let mut unique = names.clone();
     unique.sort_unstable();
     unique.dedup();
@@ -63,7 +63,7 @@ fn what_is_no_command_is_refused_and_changes_nothing() {
         }
     }
     assert_eq!(asked(&mut talk.monitor), []);
-    assert_eq!(talk.monitor.take_wish(), Wish::Nothing);
+    assert_eq!(talk.monitor.take_stop_effect(), StopEffect::Nothing);
     assert_eq!(*talk.monitor.config(), Config::default());
 }
 
@@ -94,7 +94,7 @@ fn nobody_is_told_that_a_server_without_a_status_is_drained() {
 
 #[test]
 fn only_root_and_the_own_user_may_control() {
-    let caller = |user, own_user| Caller {
+    let caller = |user, own_user| NewClient {
         client: 1,
         pid: 1,
         user,

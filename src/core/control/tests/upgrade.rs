@@ -8,7 +8,7 @@ fn upgrading() -> Talk {
     assert_eq!(talk.ask("upgrade /srv/the new one"), "");
     let program = talk.monitor.upgrade.take_asked().program;
     assert_eq!(program, Some("/srv/the new one".into()));
-    assert_eq!(asked(&mut talk.monitor), [Asked::Upgrade]);
+    assert_eq!(asked(&mut talk.monitor), [PlainTask::Upgrade]);
     talk.monitor.begin_upgrade();
     talk.expect_nothing(1);
     talk
@@ -21,12 +21,15 @@ fn failed(talk: &mut Talk, reason: &str) {
 
 /// The clients of a talk, with another program.
 fn handed_on(talk: &Talk, listens: bool) -> Talk {
-    let states = talk.desk.save(|number| u32::try_from(number + 6).ok());
+    let states = talk
+        .client_table
+        .save(|number| u32::try_from(number + 6).ok());
     let mut next = Talk::new(monitor());
-    next.desk = Desk::default();
+    next.client_table = ClientTable::default();
     for state in &states {
         let number = u64::from(state.fd - 6);
-        next.desk.adopt(number, state, listens, next.monitor.now());
+        next.client_table
+            .adopt(number, state, listens, next.monitor.now());
     }
     next
 }
@@ -34,7 +37,7 @@ fn handed_on(talk: &Talk, listens: bool) -> Talk {
 #[test]
 fn an_upgrade_that_fails_is_answered_with_the_reason() {
     let mut talk = upgrading();
-    talk.desk.add(2, Time::START);
+    talk.client_table.add(2, Time::START);
     talk.send(2, "upgrade\n");
     talk.turn();
     assert_eq!(code(&talk.read(2)), "busy");
@@ -72,22 +75,22 @@ fn an_upgrade_is_answered_by_the_program_that_serves_on() {
 fn clients_are_handed_on_with_what_they_have_sent_and_not_read() {
     let mut talk = upgrading();
     for number in 2..=5 {
-        talk.desk.add(number, Time::START);
+        talk.client_table.add(number, Time::START);
     }
     talk.send(2, "get time");
     talk.send(3, "get timeout\n");
     talk.send(4, "reload\n");
     talk.turn();
-    let unread = talk.desk.outgoing(3).to_vec();
-    talk.desk.wrote(3, 5, talk.monitor.now());
-    talk.desk.left(5);
+    let unread = talk.client_table.outgoing(3).to_vec();
+    talk.client_table.wrote(3, 5, talk.monitor.now());
+    talk.client_table.left(5);
     let mut next = handed_on(&talk, true);
     next.send(2, "out\n");
     next.turn();
     assert!(next.read(2).contains(r#""value":"0s""#));
-    assert_eq!(next.desk.outgoing(3), &unread[5..]);
+    assert_eq!(next.client_table.outgoing(3), &unread[5..]);
     assert_eq!(code(&next.read(4)), "superseded");
-    assert_eq!(next.desk.save(|_| Some(7)).len(), 4);
+    assert_eq!(next.client_table.save(|_| Some(7)).len(), 4);
 }
 
 #[test]

@@ -5,10 +5,10 @@ use super::*;
 /// Two parents in a row with a child each, in one slot, and the holder: all that happens from the record
 /// of the first fork to the end of the second parent. A step is done by one of them.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-struct World {
+struct JournalWorld {
     /// Which of the parents is the last one. The second comes only if the first has left no child.
     parent: usize,
-    step: Step,
+    step: JournalStep,
     parent_lives: bool,
     children: [Life; 2],
     note: NotedPid,
@@ -18,7 +18,7 @@ struct World {
 
 /// What the last parent has done.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-enum Step {
+enum JournalStep {
     #[default]
     Nothing,
     Recorded,
@@ -47,9 +47,9 @@ fn serial_of(parent: usize) -> u32 {
     ID.serial() + u32::try_from(parent).unwrap()
 }
 
-impl World {
-    pub(super) fn phase(self) -> Phase {
-        Phase::read(self.record)
+impl JournalWorld {
+    pub(super) fn phase(self) -> LifePhase {
+        LifePhase::read(self.record)
     }
 
     /// The child of the last parent.
@@ -57,7 +57,7 @@ impl World {
         self.children[self.parent]
     }
 
-    pub(super) fn with(self, step: Step, phase: Phase) -> Self {
+    pub(super) fn with(self, step: JournalStep, phase: LifePhase) -> Self {
         Self {
             step,
             record: phase as u64,
@@ -76,17 +76,17 @@ impl World {
             return self.next_parent().into_iter().collect();
         }
         let next = match self.step {
-            Step::Nothing => self.with(Step::Recorded, Phase::Forking),
-            Step::Recorded => self
-                .with(Step::Forked, Phase::Forking)
+            JournalStep::Nothing => self.with(JournalStep::Recorded, LifePhase::Forking),
+            JournalStep::Recorded => self
+                .with(JournalStep::Forked, LifePhase::Forking)
                 .with_child(self.parent, Life::Born),
-            Step::Forked => self.with(Step::Entered, Phase::Lives),
-            Step::Entered if self.child() == Life::Dead => Self {
+            JournalStep::Forked => self.with(JournalStep::Entered, LifePhase::Lives),
+            JournalStep::Entered if self.child() == Life::Dead => Self {
                 reaped: true,
-                ..self.with(Step::Reaped, Phase::Lives)
+                ..self.with(JournalStep::Reaped, LifePhase::Lives)
             },
-            Step::Reaped => self.with(Step::Forgotten, Phase::Vacant),
-            Step::Entered | Step::Forgotten => return vec![self.killed()],
+            JournalStep::Reaped => self.with(JournalStep::Forgotten, LifePhase::Vacant),
+            JournalStep::Entered | JournalStep::Forgotten => return vec![self.killed()],
         };
         vec![next, self.killed()]
     }
@@ -101,10 +101,10 @@ impl World {
     /// The second parent uses the slot if the holder has found no child in it, be it that one is about to
     /// end by itself.
     fn next_parent(self) -> Option<Self> {
-        let is_free = self.parent == 0 && self.resolved().phase == Phase::Vacant;
+        let is_free = self.parent == 0 && self.resolved().phase == LifePhase::Vacant;
         is_free.then_some(Self {
             parent: 1,
-            step: Step::Nothing,
+            step: JournalStep::Nothing,
             parent_lives: true,
             record: 0,
             reaped: false,
@@ -133,15 +133,15 @@ impl World {
     }
 
     /// The record, as the holder resolves it now.
-    fn resolved(self) -> Record {
+    fn resolved(self) -> JournalRecord {
         let serial = serial_of(self.parent);
         let record = match self.phase() {
-            Phase::Vacant => Record::default(),
-            Phase::Forking => Record {
+            LifePhase::Vacant => JournalRecord::default(),
+            LifePhase::Forking => JournalRecord {
                 serial,
                 ..forking()
             },
-            _ => Record {
+            _ => JournalRecord {
                 serial,
                 pid: PIDS[self.parent],
                 ..lives()
@@ -163,9 +163,9 @@ impl World {
 /// accounted for.
 #[test]
 fn a_parent_killed_at_any_step_loses_no_child_and_doubles_none() {
-    let mut open = vec![World {
+    let mut open = vec![JournalWorld {
         parent_lives: true,
-        ..World::default()
+        ..JournalWorld::default()
     }];
     let mut seen = std::collections::HashSet::new();
     let mut resolved = [0; 2];
@@ -190,17 +190,17 @@ fn a_parent_killed_at_any_step_loses_no_child_and_doubles_none() {
     );
 }
 
-fn check(world: World) {
+fn check(world: JournalWorld) {
     let record = world.resolved();
     let pid = PIDS[world.parent];
     let exists = world.child() != Life::Unborn && !world.reaped;
     match record.phase {
-        Phase::Lives => assert!(exists && record.pid == pid, "{world:?}"),
+        LifePhase::Lives => assert!(exists && record.pid == pid, "{world:?}"),
         // Whatever it does from now on, it does not serve.
-        Phase::Vacant => assert!(ends_unseen(world, world.parent), "{world:?}"),
+        LifePhase::Vacant => assert!(ends_unseen(world, world.parent), "{world:?}"),
         // Known, and gone.
-        Phase::Ended => assert!(world.reaped, "{world:?}"),
-        Phase::Forking | Phase::Ending => panic!("unresolved: {world:?}"),
+        LifePhase::Ended => assert!(world.reaped, "{world:?}"),
+        LifePhase::Forking | LifePhase::Ending => panic!("unresolved: {world:?}"),
     }
     // That of a parent before has been left alone by its holder.
     assert!(world.parent == 0 || ends_unseen(world, 0), "{world:?}");
@@ -211,7 +211,7 @@ fn check(world: World) {
     );
 }
 
-fn ends_unseen(world: World, child: usize) -> bool {
+fn ends_unseen(world: JournalWorld, child: usize) -> bool {
     match world.children[child] {
         Life::Unborn | Life::Dead => true,
         Life::Serves => false,

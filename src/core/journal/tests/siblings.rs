@@ -18,16 +18,16 @@ impl Siblings {
         Self {
             parent_lives: true,
             child: Life::Unborn,
-            words: Record::default().words(),
+            words: JournalRecord::default().words(),
             reaped: false,
         }
     }
 
-    fn record(&self) -> Record {
-        Record::read(&self.words)
+    fn record(&self) -> JournalRecord {
+        JournalRecord::read(&self.words)
     }
 
-    fn with(self, record: &Record) -> Self {
+    fn with(self, record: &JournalRecord) -> Self {
         let words = record.words();
         Self { words, ..self }
     }
@@ -41,15 +41,15 @@ impl Siblings {
             ..self
         };
         let next = match (self.record().phase, self.child) {
-            (Phase::Vacant, Life::Unborn) => self.with(&forking()),
-            (Phase::Forking, _) => {
+            (LifePhase::Vacant, Life::Unborn) => self.with(&forking()),
+            (LifePhase::Forking, _) => {
                 let mut next = self;
                 next.words[PID_AT] |= u64::from(PID);
                 // The parent cannot be killed between the two.
                 let child = Life::Serves;
                 Self { child, ..next }
             }
-            (Phase::Ended, _) => self.with(&Record::default()),
+            (LifePhase::Ended, _) => self.with(&JournalRecord::default()),
             _ => return vec![killed],
         };
         vec![next, killed]
@@ -57,13 +57,13 @@ impl Siblings {
 
     fn holders_steps(self) -> Vec<Self> {
         let record = self.record();
-        let ending = Record {
-            phase: Phase::Ending,
+        let ending = JournalRecord {
+            phase: LifePhase::Ending,
             ..record
         };
         match (self.child, record.phase) {
-            (Life::Dead, Phase::Lives) => vec![self.with(&ending)],
-            (Life::Dead, Phase::Ending) => vec![Self {
+            (Life::Dead, LifePhase::Lives) => vec![self.with(&ending)],
+            (Life::Dead, LifePhase::Ending) => vec![Self {
                 reaped: true,
                 ..self.with(&record.ended(Collected::default()))
             }],
@@ -96,18 +96,18 @@ fn a_child_of_the_holder_is_known_from_its_fork_until_its_end_is_told() {
         open.extend(world.childs_steps());
         let exists = world.child != Life::Unborn && !world.reaped;
         let record = world.record();
-        if exists && record.phase != Phase::Ending {
+        if exists && record.phase != LifePhase::Ending {
             assert!(record.lives() && record.pid == PID, "{world:?}");
         }
         // The holder is not reaping when it resolves.
-        if !world.parent_lives && record.phase != Phase::Ending {
+        if !world.parent_lives && record.phase != LifePhase::Ending {
             resolved += 1;
             let found = record.resolve(NotedPid::default(), |pid| pid == PID && exists);
             let expected = match (exists, world.reaped, record.phase) {
-                (true, ..) => Phase::Lives,
+                (true, ..) => LifePhase::Lives,
                 // Until a parent has told it.
-                (false, true, Phase::Ended) => Phase::Ended,
-                _ => Phase::Vacant,
+                (false, true, LifePhase::Ended) => LifePhase::Ended,
+                _ => LifePhase::Vacant,
             };
             assert_eq!(found.phase, expected, "{world:?}");
         }

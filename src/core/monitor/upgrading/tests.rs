@@ -4,7 +4,7 @@ use super::*;
 use crate::core::{
     config::CommChannel,
     state::EndState,
-    system::{Found, Pipe, ProcessState, Reaped},
+    system::{ChildPipe, PipeRead, ProcessState, Reaped},
 };
 use std::io;
 
@@ -13,13 +13,13 @@ use std::io;
 struct Held(ProcessState);
 
 impl Process for Held {
-    fn read(&mut self, _: Pipe, _: &mut [u8]) -> io::Result<Found> {
-        Ok(Found::Nothing)
+    fn read(&mut self, _: ChildPipe, _: &mut [u8]) -> io::Result<PipeRead> {
+        Ok(PipeRead::Nothing)
     }
-    fn pending(&self, _: Pipe) -> io::Result<usize> {
+    fn pending(&self, _: ChildPipe) -> io::Result<usize> {
         Ok(7)
     }
-    fn close(&mut self, _: Pipe) {}
+    fn close(&mut self, _: ChildPipe) {}
     fn signal(&self, _: Signal) -> io::Result<()> {
         Ok(())
     }
@@ -71,7 +71,7 @@ fn monitor() -> (Monitor, [ChildId; 2]) {
     monitor.report.lost_connections = 3;
     monitor.set_max_clients(77);
     let contact = monitor.pool.contact_mut(busy).expect("a child");
-    contact.inbox.feed(Pipe::Stderr, b"whole\nhal", |_| ());
+    contact.inbox.feed(ChildPipe::Stderr, b"whole\nhal", |_| ());
     contact.note_end(Some(crate::core::child::WaitStatus::from_raw(9)).into());
     monitor.begin_upgrade();
     (monitor, [busy, free])
@@ -161,13 +161,13 @@ fn what_was_read_of_a_line_is_not_lost() {
     let mut adopted = adopted(&through_bytes(&monitor.save()));
     let contact = adopted.pool.contact_mut(busy).expect("a child");
     let mut lines = Vec::new();
-    contact.inbox.feed(Pipe::Stderr, b"f\n", |found| {
+    contact.inbox.feed(ChildPipe::Stderr, b"f\n", |found| {
         if let crate::core::wire::Output::Line(line) = found {
             lines.push(line.bytes().to_vec());
         }
     });
     assert_eq!(lines, [b"half"]);
-    assert_eq!(contact.allowance(Pipe::Stdout), 7);
+    assert_eq!(contact.allowance(ChildPipe::Stdout), 7);
     assert!(contact.is_dead());
 }
 

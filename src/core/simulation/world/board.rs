@@ -4,8 +4,8 @@ use super::*;
 
 /// What the children note, by slot, and the parent's word that it will look.
 #[derive(Debug)]
-pub(super) struct Board {
-    pub(super) entries: Vec<Entry>,
+pub(super) struct ModelBoard {
+    pub(super) entries: Vec<BoardEntry>,
     /// When the connections in hand began, and how many there were.
     pub(super) since: Vec<Option<Time>>,
     pub(super) requests: Vec<u64>,
@@ -14,10 +14,10 @@ pub(super) struct Board {
     is_used: bool,
 }
 
-impl Board {
+impl ModelBoard {
     pub(super) fn new(slots: usize, is_used: bool) -> Self {
         Self {
-            entries: vec![Entry::default(); slots],
+            entries: vec![BoardEntry::default(); slots],
             since: vec![None; slots],
             requests: vec![0; slots],
             will_look: false,
@@ -63,7 +63,7 @@ impl Board {
         }
     }
 
-    pub(super) fn set(&mut self, slot: usize, entry: Entry) -> bool {
+    pub(super) fn set(&mut self, slot: usize, entry: BoardEntry) -> bool {
         let place = self.entries.get_mut(slot);
         place.is_some_and(|place| {
             *place = entry;

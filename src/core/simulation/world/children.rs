@@ -1,11 +1,11 @@
 //! The children and their clients: what each does next, as in the stock servers. Injects no fault.
 
-use super::{Door, Happening, World, ms, us};
+use super::{ModelEvent, Reachability, World, ms, us};
 use crate::core::{
     child::ChildId,
     simulation::{
         kernel::KernelEntry,
-        model::{Doing, Fault},
+        model::{Fault, ModelActivity},
     },
     time::Time,
 };
@@ -21,7 +21,7 @@ pub(super) const CLOCK_LAG: u64 = 4_000;
 /// After how many connections a child asks to be replaced, and after how many it leaves if it was not
 /// replaced it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Recycling {
+pub(super) struct ReplaceAfter {
     pub(super) due_after: u32,
     pub(super) leaves_after: u32,
 }
@@ -44,7 +44,7 @@ impl World {
         if let Some(model) = self.kernel.get_mut(id) {
             model.plan += 1;
             let plan = model.plan;
-            self.at(after, Happening::Step(id, plan));
+            self.at(after, ModelEvent::Step(id, plan));
         }
     }
 
@@ -56,20 +56,20 @@ impl World {
         if !model.acts() || model.plan != plan {
             return;
         }
-        match model.doing {
-            Doing::Starting if fail => return self.fail_to_start(id),
-            Doing::Starting => {
-                model.doing = Doing::Waiting;
+        match model.activity {
+            ModelActivity::Starting if fail => return self.fail_to_start(id),
+            ModelActivity::Starting => {
+                model.activity = ModelActivity::Waiting;
                 model.say_ack();
                 self.said(id);
                 self.plan_ack(id);
                 self.begin_free(id);
             }
-            Doing::Serving => {
+            ModelActivity::Serving => {
                 model.served += 1;
                 model.client_since = None;
                 self.board.end(id);
-                let Recycling {
+                let ReplaceAfter {
                     due_after,
                     leaves_after,
                 } = self.recycling;
@@ -83,7 +83,7 @@ impl World {
                 }
                 self.after_a_connection(id);
             }
-            Doing::Waiting | Doing::Dead(_) => {}
+            ModelActivity::Waiting | ModelActivity::Dead(_) => {}
         }
         self.go_on(id);
     }
@@ -123,7 +123,7 @@ impl World {
             return;
         };
         if model.is_leaving() || no_client {
-            model.doing = Doing::Waiting;
+            model.activity = ModelActivity::Waiting;
             if !model.is_leaving() {
                 self.say_state(id);
             }
@@ -136,7 +136,7 @@ impl World {
         let Some(model) = self.kernel.get_mut(id) else {
             return;
         };
-        if !model.acts() || model.doing == Doing::Starting {
+        if !model.acts() || model.activity == ModelActivity::Starting {
             return;
         }
         let leaving = model.is_leaving();
@@ -156,10 +156,10 @@ impl World {
         let noted = Time::at(now.since_start().saturating_sub(lag));
         if let Some(model) = self.kernel.get_mut(id) {
             model.client_since = Some(now);
-            let is_first = model.doing != Doing::Serving;
+            let is_first = model.activity != ModelActivity::Serving;
             self.board.begin(id, noted);
             if is_first {
-                model.doing = Doing::Serving;
+                model.activity = ModelActivity::Serving;
                 self.say_state(id);
             }
         }
@@ -189,7 +189,7 @@ impl World {
     /// Wakes the parent if one of its pipes has new bytes; the pipe may have had no room.
     pub(super) fn said(&mut self, id: ChildId) {
         if self.kernel.get(id).is_some_and(|model| model.unsaid) {
-            self.at(ms(100), Happening::SayAgain(id));
+            self.at(ms(100), ModelEvent::SayAgain(id));
         }
         self.wake_for_words();
     }
@@ -211,7 +211,7 @@ impl World {
             && !interval.is_zero()
         {
             model.next_ack = Some(self.now + interval);
-            self.at(interval, Happening::Ack(id));
+            self.at(interval, ModelEvent::Ack(id));
         }
     }
 
@@ -230,8 +230,12 @@ impl World {
     }
 
     pub(super) fn go_on_if_waiting(&mut self, id: ChildId) {
-        let waits = |doing| matches!(doing, Doing::Waiting);
-        if self.kernel.get(id).is_some_and(|model| waits(model.doing)) {
+        let waits = |activity| matches!(activity, ModelActivity::Waiting);
+        if self
+            .kernel
+            .get(id)
+            .is_some_and(|model| waits(model.activity))
+        {
             self.go_on(id);
         }
     }
@@ -241,21 +245,21 @@ impl World {
         let Some(model) = self.kernel.get_mut(id) else {
             return;
         };
-        let (doing, acks) = (model.doing, model.next_ack.is_some());
-        if matches!(doing, Doing::Starting | Doing::Serving) {
+        let (activity, acks) = (model.activity, model.next_ack.is_some());
+        if matches!(activity, ModelActivity::Starting | ModelActivity::Serving) {
             self.plan_step(id, us(100));
         }
         if acks {
-            self.at(us(50), Happening::Ack(id));
+            self.at(us(50), ModelEvent::Ack(id));
         }
         self.go_on_if_waiting(id);
     }
 
     pub(super) fn clients(&mut self) {
-        if !self.calm && self.door == Door::Open {
+        if !self.calm && self.reachability == Reachability::Open {
             self.queued_clients += self.random.below(6);
             let pause = us(500 + self.random.below(20_000));
-            self.at(pause, Happening::Clients);
+            self.at(pause, ModelEvent::Clients);
         }
         self.offer_clients();
     }
@@ -287,14 +291,14 @@ impl World {
 
     /// No further client is queued.
     pub(crate) fn refuse_clients(&mut self) {
-        assert_eq!(self.door, Door::Open, "it is refused twice");
-        self.door = Door::Shut { since: self.now };
+        assert_eq!(self.reachability, Reachability::Open, "it is refused twice");
+        self.reachability = Reachability::Shut { since: self.now };
     }
 
     /// The listeners are closed: queued clients are reset.
     pub(crate) fn close_listeners(&mut self) {
         self.check_close();
-        self.door = Door::Closed;
+        self.reachability = Reachability::Closed;
         self.queued_clients = 0;
     }
 

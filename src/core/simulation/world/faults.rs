@@ -2,11 +2,11 @@
 //! of dead children, threads of the program, and a list of faults for each child.
 //! Checks nothing.
 
-use super::{Happening, World, ms};
+use super::{ModelEvent, World, ms};
 use crate::core::{
     child::{ChildId, Signal},
     simulation::model::Fault,
-    wire::Entry,
+    wire::BoardEntry,
 };
 
 impl World {
@@ -15,7 +15,7 @@ impl World {
             return;
         }
         let pause = ms(1 + self.random.below(200));
-        self.at(pause, Happening::Fault);
+        self.at(pause, ModelEvent::Fault);
         let span = ms(self.random.below(3_000));
         // Rare, so that the pool usually has children for other faults: failed starts slow forking
         // down for long.
@@ -144,7 +144,7 @@ impl World {
         }
         let scribble = self.random.below(1 << 32) | u64::from(id.serial()) << 32;
         if let Some(entry) = self.board.entries.get_mut(id.slot()) {
-            *entry = Entry::from_bits(scribble);
+            *entry = BoardEntry::from_bits(scribble);
         }
         self.wake_for_words();
     }

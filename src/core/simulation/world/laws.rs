@@ -1,14 +1,14 @@
 //! The laws that must hold: after every turn, with every signal, at rest, and at the end. Compares
 //! the monitor's state with the model kernel; changes neither.
 
-use super::{Door, World, children::CLOCK_LAG, ms, signals::Stage, us};
+use super::{Reachability, World, children::CLOCK_LAG, ms, signals::StopStage, us};
 use crate::core::{
-    child::{AFTER_KILL, Child, ChildId, Flags, Reason, Retirement, State},
+    child::{AFTER_KILL, Child, ChildFlags, ChildId, Reason, Retirement, State},
     monitor::Monitor,
     pool::Census,
     simulation::{
         kernel::KernelEntry,
-        model::{Doing, Fault, Model},
+        model::{Fault, Model, ModelActivity},
     },
     stack::READ_WITHIN,
     time::Time,
@@ -26,7 +26,7 @@ const HEARD_AFTER: Duration = Duration::from_millis(1_100);
 
 /// When a shutdown began, and how many children had been forked.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Began {
+pub(crate) struct ShutdownBegan {
     at: Time,
     forks: u64,
 }
@@ -37,11 +37,11 @@ impl World {
         &mut self,
         monitor: &Monitor,
         wait: Option<Duration>,
-        shutdown: &mut Option<Began>,
+        shutdown: &mut Option<ShutdownBegan>,
     ) {
         if monitor.is_shutdown() && shutdown.is_none() {
             let (at, forks) = (self.now, monitor.report().forks);
-            *shutdown = Some(Began { at, forks });
+            *shutdown = Some(ShutdownBegan { at, forks });
             self.parent.stood_still = Duration::ZERO;
         }
         self.check_the_stop_is_asked_for(monitor);
@@ -78,17 +78,17 @@ impl World {
         let now = monitor.now();
         let may_stop = self.program.may_stop || self.socket_lost;
         let begins = match stage {
-            Stage::Running => None,
-            Stage::Announced { begins_at } => Some(begins_at),
-            Stage::Begun => Some(now),
+            StopStage::Running => None,
+            StopStage::Announced { begins_at } => Some(begins_at),
+            StopStage::Begun => Some(now),
         };
         if monitor.is_shutdown() {
             let is_due = begins.is_some_and(|at| at <= now);
             assert!(is_due || may_stop, "a stop has begun at {now}: {stage:?}");
-            self.signals.stage = Stage::Begun;
+            self.signals.stage = StopStage::Begun;
             return;
         }
-        assert_ne!(stage, Stage::Begun, "a stop has not begun");
+        assert_ne!(stage, StopStage::Begun, "a stop has not begun");
         if let (Some(at), true) = (begins, monitor.queue.is_empty()) {
             assert!(now < at, "a stop was to begin at {at}, not after {now}");
             assert_eq!(monitor.stop_begins_at(), Some(at), "it begins late");
@@ -126,7 +126,7 @@ impl World {
             return;
         }
         let (since, before) = *self.upgrades_since.get_or_insert((self.now, paused));
-        // Without a limit the trial of this world takes a second at the most.
+        // Without a limit the trial of this world takes a second at most.
         let trial = self.upgrade_timeout.max(ms(1_100));
         let pauses = paused - before + LONGEST_WAIT;
         let rest = PROBATION + ENDS_WITHIN + CALM + ms(500);
@@ -138,7 +138,7 @@ impl World {
         &self,
         monitor: &Monitor,
         census: Census,
-        shutdown: Option<Began>,
+        shutdown: Option<ShutdownBegan>,
     ) {
         let known = self.kernel.iter().count();
         assert_eq!(census.live(), known, "a child was forgotten");
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    /// No work takes longer than its clock allows, and no child is told before that.
+    /// No work takes longer than its limit allows, and no child is told before that.
     fn check_clocks(&self, monitor: &Monitor) {
         // With each pause the wait before it counts for no clock either.
         let pauses = self.parent.paused + LONGEST_WAIT * self.parent.pauses;
@@ -206,10 +206,10 @@ impl World {
             let Some(model) = self.kernel.get(child.id()).filter(|model| !model.is_dead()) else {
                 continue;
             };
-            let (since, limit, reason) = match (model.doing, model.client_since) {
+            let (since, limit, reason) = match (model.activity, model.client_since) {
                 // It may have said that it has started.
-                (Doing::Starting, _) if model.forges => continue,
-                (Doing::Starting, _) => {
+                (ModelActivity::Starting, _) if model.forges => continue,
+                (ModelActivity::Starting, _) => {
                     let (since, limit) = (child.start_time(), monitor.start_timeout());
                     (since, limit, Reason::StartTimeout)
                 }
@@ -267,7 +267,10 @@ impl World {
     pub(crate) fn ready_children(&self) -> Vec<ChildId> {
         let ready = |entry: &&KernelEntry| {
             let model = &entry.model;
-            matches!(model.doing, Doing::Waiting | Doing::Serving) && !model.told
+            matches!(
+                model.activity,
+                ModelActivity::Waiting | ModelActivity::Serving
+            ) && !model.told
         };
         self.kernel
             .iter()
@@ -300,12 +303,12 @@ impl World {
 
     /// In the shutdown no child lives longer than `shutdown_timeout` or a second SIGINT allows; and
     /// a child that SIGKILL does not end is waited for as long as documented.
-    fn check_end_is_near(&self, monitor: &Monitor, shutdown: Option<Began>) {
+    fn check_end_is_near(&self, monitor: &Monitor, shutdown: Option<ShutdownBegan>) {
         let Some(began) = shutdown else {
             return;
         };
         self.check_no_start_is_awaited(monitor, began);
-        if self.signals.is_patient {
+        if self.signals.is_unbounded {
             return;
         }
         let from = self.signals.bounded_at.unwrap_or(began.at);
@@ -333,8 +336,8 @@ impl World {
     /// A queued client is reset only if no child could have served it in time. The listeners stay
     /// open while a child has not been told to stop.
     pub(super) fn check_close(&self) {
-        let Door::Shut { since } = self.door else {
-            panic!("the listeners are closed while {:?}", self.door);
+        let Reachability::Shut { since } = self.reachability else {
+            panic!("the listeners are closed while {:?}", self.reachability);
         };
         let in_time = self.now < since + self.drain_timeout;
         let models = self.kernel.iter().map(|entry| &entry.model);
@@ -345,7 +348,7 @@ impl World {
             !in_time || no_child || self.queued_clients == 0,
             "{} clients are reset in {:?}",
             self.queued_clients,
-            self.door,
+            self.reachability,
         );
         assert!(
             !in_time || living.all(|model| model.told),
@@ -355,16 +358,19 @@ impl World {
 
     /// In a shutdown the listeners are closed at the end of the drain or earlier.
     fn check_the_door(&self, monitor: &Monitor) {
-        if let Door::Shut { since } = self.door {
+        if let Reachability::Shut { since } = self.reachability {
             let latest = since + self.drain_timeout + self.parent.stood_still + ms(100);
             let in_time = self.now <= latest.max(self.parent.stands_still_until + ms(100));
-            assert!(in_time, "clients can still queue: {:?}", self.door);
+            assert!(in_time, "clients can still queue: {:?}", self.reachability);
         }
-        assert_eq!(monitor.is_shutdown(), self.door != Door::Open);
+        assert_eq!(
+            monitor.is_shutdown(),
+            self.reachability != Reachability::Open
+        );
     }
 
     /// The shutdown does not wait for a slow start, unless the child lies that it has started.
-    fn check_no_start_is_awaited(&self, monitor: &Monitor, began: Began) {
+    fn check_no_start_is_awaited(&self, monitor: &Monitor, began: ShutdownBegan) {
         let latest = began.at + self.drain_timeout + self.parent.stood_still + ms(100);
         if self.now <= latest.max(self.parent.stands_still_until + ms(100)) {
             return;
@@ -372,7 +378,7 @@ impl World {
         let starts = |entry: &&KernelEntry| {
             let model = &entry.model;
             let can_be_known = model.fault != Some(Fault::Immortal) && !model.lies && !model.forges;
-            model.doing == Doing::Starting && can_be_known
+            model.activity == ModelActivity::Starting && can_be_known
         };
         let late = self.kernel.iter().find(starts);
         let late = late.map(|entry| monitor.child(entry.id));
@@ -400,12 +406,12 @@ fn check_it_retires_in_time(monitor: &Monitor, child: &Child) {
         let gentle = child.reason().is_some_and(Reason::is_gentle);
         let serves = gentle && child.is_serving() && !monitor.is_shutdown();
         // With a timeout a silent child is judged once its output has been read.
-        let judged_later = serves && child.flags.contains(Flags::UNREAD);
+        let judged_later = serves && child.flags.contains(ChildFlags::UNREAD);
         assert!(
             child.was_killed()
                 || judged_later
                 || serves && monitor.timeout().is_zero()
-                || monitor.stop.is_patient() && child.reason() == Some(Reason::Shutdown),
+                || monitor.stop.is_unbounded() && child.reason() == Some(Reason::Shutdown),
             "{child:?} retires for ever"
         );
         return;

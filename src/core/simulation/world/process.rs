@@ -6,15 +6,15 @@ use crate::core::{
     child::{ChildId, Signal, Stuck},
     draining::QueuedClients,
     simulation::{model::Model, pipe},
-    system::{Found, Pipe, Process, Reaped},
+    system::{ChildPipe, PipeRead, Process, Reaped},
 };
 use std::io;
 
-pub(super) fn end_of(model: &mut Model, pipe: Pipe) -> Option<&mut pipe::Pipe> {
+pub(super) fn end_of(model: &mut Model, pipe: ChildPipe) -> Option<&mut pipe::ModelPipe> {
     match pipe {
-        Pipe::Stdout => Some(&mut model.stdout),
-        Pipe::Stderr => Some(&mut model.stderr),
-        Pipe::Comm => model.comm.as_mut(),
+        ChildPipe::Stdout => Some(&mut model.stdout),
+        ChildPipe::Stderr => Some(&mut model.stderr),
+        ChildPipe::Comm => model.comm.as_mut(),
     }
 }
 
@@ -26,7 +26,11 @@ pub(crate) struct ModelProcess {
 }
 
 impl ModelProcess {
-    fn with_end<R>(&self, pipe: Pipe, with: impl FnOnce(&mut pipe::Pipe) -> R) -> Option<R> {
+    fn with_end<R>(
+        &self,
+        pipe: ChildPipe,
+        with: impl FnOnce(&mut pipe::ModelPipe) -> R,
+    ) -> Option<R> {
         let mut world = self.world.0.borrow_mut();
         let model = world.kernel.get_mut(self.id)?;
         end_of(model, pipe).map(with)
@@ -34,16 +38,16 @@ impl ModelProcess {
 }
 
 impl Process for ModelProcess {
-    fn read(&mut self, pipe: Pipe, buffer: &mut [u8]) -> io::Result<Found> {
+    fn read(&mut self, pipe: ChildPipe, buffer: &mut [u8]) -> io::Result<PipeRead> {
         let read = self.with_end(pipe, |end| end.read(buffer));
-        read.unwrap_or(Ok(Found::Nothing))
+        read.unwrap_or(Ok(PipeRead::Nothing))
     }
 
-    fn pending(&self, pipe: Pipe) -> io::Result<usize> {
+    fn pending(&self, pipe: ChildPipe) -> io::Result<usize> {
         Ok(self.with_end(pipe, |end| end.len()).unwrap_or(0))
     }
 
-    fn close(&mut self, _: Pipe) {}
+    fn close(&mut self, _: ChildPipe) {}
 
     fn tell_to_leave(&self, queued: QueuedClients) {
         if let Some(model) = self.world.0.borrow_mut().kernel.get_mut(self.id) {

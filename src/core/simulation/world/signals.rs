@@ -1,18 +1,18 @@
 //! The signals to the parent: any row of the table, in any number and order, and what must follow
 //! from those that have come. Ends no child, but for a SIGINT from a terminal, which all get.
 
-use super::{Happening, World, ms, us};
+use super::{ModelEvent, World, ms, us};
 use crate::core::{
     child::{ChildId, Signal},
     config::Attributes,
-    signal_policy::{self, Arrived, InParent, Lead, Row, TABLE, Takes},
+    signal_policy::{self, Arrived, InParent, SignalEffect, SignalRow, TABLE, TakenSignals},
     time::Time,
 };
 use std::{collections::BTreeSet, io, time::Duration};
 
 /// How far the stop must be.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Stage {
+pub(super) enum StopStage {
     #[default]
     Running,
     /// It was announced, and begins at this time or with the next signal.
@@ -25,7 +25,7 @@ pub(super) enum Stage {
 /// The signals that have come, and what must follow from them.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    takes: Takes,
+    takes: TakenSignals,
     pre_stop_delay: Duration,
     /// How many have come since the parent's last look.
     arrived: Arrived,
@@ -36,11 +36,11 @@ pub(crate) struct Signals {
     /// The signals that post a state of the program, and those of them that have a handler.
     leads: BTreeSet<Signal>,
     installed: BTreeSet<Signal>,
-    pub(super) stage: Stage,
+    pub(super) stage: StopStage,
     /// SIGINT or SIGTERM has come.
     was_told: bool,
     /// Nothing but SIGQUIT has asked for the stop: it has no bound yet.
-    pub(super) is_patient: bool,
+    pub(super) is_unbounded: bool,
     /// When a stop without a bound was given one.
     pub(super) bounded_at: Option<Time>,
     /// How often all children were to be killed, and when for the first time.
@@ -65,7 +65,7 @@ pub(crate) struct Signals {
 impl Signals {
     pub(super) fn new(attributes: &Attributes) -> Self {
         Self {
-            takes: Takes {
+            takes: TakenSignals {
                 handle_signals: attributes.handle_signals,
                 resize_signals: attributes.resize_signals,
             },
@@ -75,9 +75,9 @@ impl Signals {
             announced: 0,
             leads: BTreeSet::new(),
             installed: BTreeSet::new(),
-            stage: Stage::Running,
+            stage: StopStage::Running,
             was_told: false,
-            is_patient: false,
+            is_unbounded: false,
             bounded_at: None,
             kill_alls: 0,
             kill_all_at: None,
@@ -93,7 +93,7 @@ impl Signals {
     }
 
     /// Whether a handler of the server's counts the signal of `row`.
-    fn heeds(&self, row: &Row) -> bool {
+    fn heeds(&self, row: &SignalRow) -> bool {
         let action = self.takes.action(row);
         let handled = matches!(action, InParent::Handled | InParent::NotIgnored);
         handled || self.installed.contains(&row.signal)
@@ -113,16 +113,20 @@ impl Signals {
     fn take(&mut self, now: Time) -> Arrived {
         let arrived = std::mem::take(&mut self.arrived);
         let come = || TABLE.iter().zip(arrived).filter(|(_, count)| *count > 0);
-        let is_led = |row: &Row| self.leads.contains(&row.signal);
+        let is_led = |row: &SignalRow| self.leads.contains(&row.signal);
         self.states += come().filter(|(row, _)| is_led(row)).count() as u64;
         let count = |lead| -> u64 {
             let of_it = come().filter(|(row, _)| row.lead == lead && !is_led(row));
             of_it.map(|(_, count)| count).sum()
         };
-        let [raise, lower] = [Lead::Raise, Lead::Lower].map(count);
-        let [quits, stops] = [Lead::PatientStop, Lead::Stop].map(count);
-        let [reloads, reopens, upgrades] =
-            [Lead::Reload, Lead::Reopen, Lead::Upgrade].map(|lead| count(lead) > 0);
+        let [raise, lower] = [SignalEffect::Raise, SignalEffect::Lower].map(count);
+        let [quits, stops] = [SignalEffect::UnboundedStop, SignalEffect::Stop].map(count);
+        let [reloads, reopens, upgrades] = [
+            SignalEffect::Reload,
+            SignalEffect::Reopen,
+            SignalEffect::Upgrade,
+        ]
+        .map(|lead| count(lead) > 0);
         self.max_clients = (self.max_clients + raise as usize)
             .saturating_sub(lower as usize)
             .max(1);
@@ -140,31 +144,31 @@ impl Signals {
         let told_before = self.was_told;
         self.was_told |= !is_quit;
         match self.stage {
-            Stage::Running if self.pre_stop_delay.is_zero() => self.begin(is_quit),
-            Stage::Running => {
+            StopStage::Running if self.pre_stop_delay.is_zero() => self.begin(is_quit),
+            StopStage::Running => {
                 let begins_at = now + self.pre_stop_delay;
-                self.stage = Stage::Announced { begins_at };
-                self.is_patient = is_quit;
+                self.stage = StopStage::Announced { begins_at };
+                self.is_unbounded = is_quit;
                 self.announced += 1;
             }
-            Stage::Announced { .. } => self.begin(is_quit && self.is_patient),
-            Stage::Begun if is_quit => {}
-            Stage::Begun if told_before => {
+            StopStage::Announced { .. } => self.begin(is_quit && self.is_unbounded),
+            StopStage::Begun if is_quit => {}
+            StopStage::Begun if told_before => {
                 self.kills_all = true;
                 self.kill_alls += 1;
                 self.kill_all_at.get_or_insert(now);
             }
-            Stage::Begun if self.is_patient => {
-                self.is_patient = false;
+            StopStage::Begun if self.is_unbounded => {
+                self.is_unbounded = false;
                 self.bounded_at = Some(now);
             }
-            Stage::Begun => {}
+            StopStage::Begun => {}
         }
     }
 
-    fn begin(&mut self, is_patient: bool) {
-        self.stage = Stage::Begun;
-        self.is_patient = is_patient;
+    fn begin(&mut self, is_unbounded: bool) {
+        self.stage = StopStage::Begun;
+        self.is_unbounded = is_unbounded;
     }
 
     /// How many of each have come, by the row of the table.
@@ -174,7 +178,7 @@ impl Signals {
 
     /// Whether the parent was told to stop.
     pub(super) fn told(&self) -> bool {
-        self.stage == Stage::Begun
+        self.stage == StopStage::Begun
     }
 }
 
@@ -183,7 +187,7 @@ impl World {
     fn signal_parent(&mut self, signal: Signal) {
         if let Some(row) = signal_policy::index(signal) {
             let delay = us(1 + self.random.below(300));
-            self.at(delay, Happening::Signal(row));
+            self.at(delay, ModelEvent::Signal(row));
         }
     }
 
@@ -208,7 +212,7 @@ impl World {
     pub(super) fn send_any_signal(&mut self) {
         let signal = self.random.of(&TABLE).signal;
         let stops = [Signal::Interrupt, Signal::Terminate, Signal::Quit].contains(&signal);
-        if stops && self.signals.stage == Stage::Running && !self.random.one_in(16) {
+        if stops && self.signals.stage == StopStage::Running && !self.random.one_in(16) {
             return;
         }
         for _ in 0..=self.random.below(3) {
@@ -223,7 +227,7 @@ impl World {
     fn lose_patience_later(&mut self) {
         let patience = ms(self.random.below(20_000));
         for _ in 0..2 {
-            self.at(patience, Happening::Impatience);
+            self.at(patience, ModelEvent::Impatience);
         }
     }
 
@@ -267,7 +271,7 @@ impl World {
         }
     }
 
-    /// The program reads its settings anew, which are wrong now and then.
+    /// The program reads its settings again, which are wrong now and then.
     pub(crate) fn read_settings(&mut self) -> io::Result<()> {
         self.program.since_signals.reads += 1;
         match !self.faultless && self.random.one_in(4) {
@@ -279,7 +283,7 @@ impl World {
     /// The program has a signal post a state from now on: any that does not ask for a stop.
     pub(crate) fn any_signal_to_lead(&mut self) -> Option<Signal> {
         let row = self.random.of(&TABLE);
-        let stops = matches!(row.lead, Lead::Stop | Lead::PatientStop);
+        let stops = matches!(row.lead, SignalEffect::Stop | SignalEffect::UnboundedStop);
         (!stops).then(|| {
             self.signals.leads.insert(row.signal);
             row.signal

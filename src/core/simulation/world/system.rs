@@ -1,13 +1,13 @@
 //! The world as the loop sees it: `System` over the model kernel. Makes no system call.
 
 use super::{
-    Happening, Simulated, World, ms,
+    ModelEvent, Simulated, World, ms,
     process::{ModelProcess, end_of},
     upgrade::ModelTrial,
     us,
 };
 use crate::core::{
-    board::{Notes, SharedView},
+    board::{SharedView, SlotNotes},
     brake::RunTime,
     child::{ChildId, Signal},
     comm::Interval,
@@ -18,10 +18,10 @@ use crate::core::{
     stack::Frame,
     state::Snapshot,
     states::{Watch, WatchId},
-    system::{ForkTerms, Forked, Pipe, Ready, Source, System, Told, Wait},
+    system::{ChildPipe, ChildToken, EventSource, ForkTerms, Forked, Ready, System, Wait},
     time::Time,
     upgrade::Trial,
-    wire::Entry,
+    wire::BoardEntry,
 };
 use std::{convert::Infallible, io, path::Path, time::Duration};
 
@@ -79,17 +79,17 @@ impl World {
             let Some(entry) = self.kernel.in_slot(slot) else {
                 continue;
             };
-            let told = Told::of(entry.id);
-            for pipe in Pipe::ALL {
-                let edge = end_of(&mut entry.model, pipe).and_then(pipe::Pipe::take_edge);
+            let told = ChildToken::of(entry.id);
+            for pipe in ChildPipe::ALL {
+                let edge = end_of(&mut entry.model, pipe).and_then(pipe::ModelPipe::take_edge);
                 ready.extend(edge.map(|hung_up| Ready {
-                    source: Source::Pipe(told, pipe),
+                    source: EventSource::Pipe(told, pipe),
                     hung_up,
                 }));
             }
         }
         ready.push(Ready {
-            source: Source::Signals,
+            source: EventSource::Signals,
             hung_up: false,
         });
     }
@@ -132,7 +132,7 @@ impl World {
             self.deaths_late = true;
         } else if !std::mem::replace(&mut self.parent.death_pending, true) {
             let delay = us(1 + self.random.below(300));
-            self.at(delay, Happening::Deaths);
+            self.at(delay, ModelEvent::Deaths);
         }
     }
 
@@ -154,7 +154,7 @@ impl World {
         let mut model = Model::new(pid, self.capacity, self.words);
         model.reserved = terms.reserved;
         if terms.private {
-            model.comm = Some(pipe::Pipe::new(self.capacity));
+            model.comm = Some(pipe::ModelPipe::new(self.capacity));
         }
         self.kernel.enter(id, model);
         // Slow now and then, as with a cold cache or a big interpreter.
@@ -236,7 +236,7 @@ impl World {
 }
 
 impl System for Simulated {
-    type Newborn = Infallible;
+    type NewChild = Infallible;
     type Process = ModelProcess;
 
     fn now(&self) -> Time {
@@ -306,16 +306,16 @@ impl System for Simulated {
     fn reap_orphans(&mut self, _: &dyn Fn(u32) -> bool) {}
 
     fn open_slot(&mut self, child: ChildId) -> bool {
-        let entry = Entry::of(child.serial());
+        let entry = BoardEntry::of(child.serial());
         self.0.borrow_mut().board.set(child.slot(), entry)
     }
 
     fn close_slot(&mut self, slot: usize) -> bool {
-        self.0.borrow_mut().board.set(slot, Entry::default());
+        self.0.borrow_mut().board.set(slot, BoardEntry::default());
         false
     }
 
-    fn noted(&self, slot: usize) -> Entry {
+    fn noted(&self, slot: usize) -> BoardEntry {
         let world = self.0.borrow();
         world.board.entries.get(slot).copied().unwrap_or_default()
     }
@@ -324,18 +324,18 @@ impl System for Simulated {
         SharedView::default()
     }
 
-    fn notes(&self, slot: usize) -> Notes {
+    fn notes(&self, slot: usize) -> SlotNotes {
         let world = self.0.borrow();
         let in_hand = world.board.in_hand(slot);
         let requests = world.board.requests.get(slot).copied();
         drop(world);
-        Notes {
+        SlotNotes {
             entry: self.noted(slot),
             requests: requests.unwrap_or_default(),
             since: in_hand.since,
             extended_until: in_hand.extended_until,
             due: self.0.borrow_mut().is_due(slot),
-            ..Notes::default()
+            ..SlotNotes::default()
         }
     }
 

@@ -6,7 +6,7 @@ use super::*;
 fn start(timeout: u64, server: &mut RecordingServer) -> (Monitor, io::Result<()>) {
     let mut monitor = Monitor::default();
     monitor.set_timeout(ms(timeout));
-    let mut hooks = Noting(server.calls.clone());
+    let mut hooks = NotingHooks(server.calls.clone());
     let started = handler_start(&mut hooks, &mut monitor, server);
     (monitor, started)
 }
@@ -20,12 +20,12 @@ fn handler_start_does_everything_in_its_order() {
         server.calls.take(),
         ["create_states", "set_send_ack Some(5s)", "start"]
     );
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff], "exactly one");
+    assert_eq!(asked(&mut monitor), [PlainTask::Forkoff], "exactly one");
     assert_eq!(monitor.server_check_ack(), Some(ms(15_000)));
     assert_eq!(due_at(&mut monitor, 14_999), []);
-    assert_eq!(due_at(&mut monitor, 15_000), [Asked::TimeoutCheck]);
+    assert_eq!(due_at(&mut monitor, 15_000), [PlainTask::TimeoutCheck]);
     monitor.post("server_fork");
-    assert_eq!(asked(&mut monitor), [Asked::ServerFork]);
+    assert_eq!(asked(&mut monitor), [PlainTask::ServerFork]);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn handler_start_without_a_timeout_sets_no_interval_and_no_alarm() {
     let (mut monitor, started) = start(0, &mut server);
     started.unwrap();
     assert_eq!(server.calls.take(), ["create_states", "start"]);
-    assert_eq!(asked(&mut monitor), [Asked::Forkoff]);
+    assert_eq!(asked(&mut monitor), [PlainTask::Forkoff]);
     assert_eq!(monitor.deadline(), None);
     assert_eq!(monitor.server_check_ack(), None);
 }
@@ -121,10 +121,10 @@ fn handler_start_keeps_what_was_registered_before() {
     assert_eq!(
         asked(&mut monitor),
         [
-            Asked::Watch("early".to_owned()),
-            Asked::Watch("late".to_owned()),
-            Asked::Forkoff,
-            Asked::State("early".to_owned()),
+            PlainTask::Watch("early".to_owned()),
+            PlainTask::Watch("late".to_owned()),
+            PlainTask::Forkoff,
+            PlainTask::State("early".to_owned()),
         ]
     );
     assert_ne!(hooks.0[0], hooks.0[1], "a name of a watch is used once");

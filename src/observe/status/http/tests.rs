@@ -4,20 +4,20 @@ use super::*;
 use proptest::prelude::*;
 
 /// All that is found in a stream that comes at once.
-fn verdicts(stream: &[u8]) -> Vec<Verdict> {
-    let mut requests = Requests::default();
+fn verdicts(stream: &[u8]) -> Vec<Parsed> {
+    let mut requests = HttpRequests::default();
     requests.feed(stream);
     all(&mut requests)
 }
 
-fn all(requests: &mut Requests) -> Vec<Verdict> {
+fn all(requests: &mut HttpRequests) -> Vec<Parsed> {
     let mut found = Vec::new();
     loop {
         let verdict = requests.next();
         match verdict {
-            Verdict::More => return found,
-            Verdict::Request(_) => found.push(verdict),
-            Verdict::Refuse(_) => {
+            Parsed::More => return found,
+            Parsed::Request(_) => found.push(verdict),
+            Parsed::Refuse(_) => {
                 found.push(verdict);
                 return found;
             }
@@ -25,16 +25,16 @@ fn all(requests: &mut Requests) -> Vec<Verdict> {
     }
 }
 
-fn request(stream: &str) -> Request {
+fn request(stream: &str) -> HttpRequest {
     match &verdicts(stream.as_bytes())[..] {
-        [Verdict::Request(request)] => request.clone(),
+        [Parsed::Request(request)] => request.clone(),
         other => panic!("{other:?} in {stream:?}"),
     }
 }
 
-fn refusal(stream: &str) -> Status {
+fn refusal(stream: &str) -> StatusCode {
     match verdicts(stream.as_bytes()).pop() {
-        Some(Verdict::Refuse(status)) => status,
+        Some(Parsed::Refuse(status)) => status,
         other => panic!("{other:?} in {stream:?}"),
     }
 }
@@ -74,36 +74,36 @@ fn what_is_wrong_is_refused_with_the_right_status() {
     for (stream, status) in [
         (
             "POST / HTTP/1.1\r\nHost: a\r\n\r\n",
-            Status::MethodNotAllowed,
+            StatusCode::MethodNotAllowed,
         ),
-        ("GET / HTTP/1.1\r\n\r\n", Status::BadRequest),
+        ("GET / HTTP/1.1\r\n\r\n", StatusCode::BadRequest),
         (
             "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-            Status::BadRequest,
+            StatusCode::BadRequest,
         ),
-        ("GET / HTTP/2.0\r\n\r\n", Status::VersionNotSupported),
-        ("GET /\r\n\r\n", Status::BadRequest),
-        ("\u{16}\u{3}\u{1} TLS", Status::BadRequest),
-        ("GET / HTTP/1.0\r\nA b: c\r\n\r\n", Status::BadRequest),
+        ("GET / HTTP/2.0\r\n\r\n", StatusCode::VersionNotSupported),
+        ("GET /\r\n\r\n", StatusCode::BadRequest),
+        ("\u{16}\u{3}\u{1} TLS", StatusCode::BadRequest),
+        ("GET / HTTP/1.0\r\nA b: c\r\n\r\n", StatusCode::BadRequest),
         (
             "GET / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello",
-            Status::ContentTooLarge,
+            StatusCode::ContentTooLarge,
         ),
         (
             "GET / HTTP/1.0\r\nContent-Length: -5\r\n\r\n",
-            Status::BadRequest,
+            StatusCode::BadRequest,
         ),
         (
             "GET / HTTP/1.0\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
-            Status::BadRequest,
+            StatusCode::BadRequest,
         ),
         (
             "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Status::ContentTooLarge,
+            StatusCode::ContentTooLarge,
         ),
-        (&long, Status::FieldsTooLarge),
-        (&many, Status::FieldsTooLarge),
-        (&"\r\n".repeat(LONGEST_HEAD), Status::FieldsTooLarge),
+        (&long, StatusCode::FieldsTooLarge),
+        (&many, StatusCode::FieldsTooLarge),
+        (&"\r\n".repeat(LONGEST_HEAD), StatusCode::FieldsTooLarge),
     ] {
         assert_eq!(refusal(stream), status, "{stream:?}");
     }
@@ -111,11 +111,11 @@ fn what_is_wrong_is_refused_with_the_right_status() {
 
 #[test]
 fn a_head_has_the_length_of_the_body() {
-    let answer = Answer::text(Status::Ok, "ready");
+    let answer = Response::text(StatusCode::Ok, "ready");
     let head = String::from_utf8(answer.head(true)).unwrap();
     assert_eq!(&*answer.body, "ready\n");
     assert!(head.contains("Content-Length: 6\r\n") && head.ends_with("\r\n\r\n"));
-    let refused = Answer::of(Status::MethodNotAllowed);
+    let refused = Response::of(StatusCode::MethodNotAllowed);
     let head = String::from_utf8(refused.head(false)).unwrap();
     assert!(head.ends_with("\r\nAllow: GET, HEAD\r\nConnection: close\r\n\r\n"));
     assert_eq!(&*refused.body, "Method Not Allowed\n");
@@ -139,15 +139,15 @@ fn only_a_name_that_nobody_else_can_give_is_taken_on_the_own_machine() {
     ] {
         assert_eq!(own.take(host), taken, "{host:?}");
         assert!(Hosts::Any.take(host));
-        let mut requests = Requests::of(own.clone());
+        let mut requests = HttpRequests::of(own.clone());
         requests.feed(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
-        let refused = Verdict::Refuse(Status::MisdirectedRequest);
+        let refused = Parsed::Refuse(StatusCode::MisdirectedRequest);
         assert_eq!(requests.next() != refused, taken, "{host:?}");
     }
     // No browser asks so.
-    let mut requests = Requests::of(own);
+    let mut requests = HttpRequests::of(own);
     requests.feed(b"GET / HTTP/1.0\r\n\r\n");
-    assert!(matches!(requests.next(), Verdict::Request(_)));
+    assert!(matches!(requests.next(), Parsed::Request(_)));
 }
 
 proptest! {
@@ -165,11 +165,11 @@ proptest! {
         ];
         let stream: String = requests.iter().map(|at| ONES[*at]).collect();
         let whole = verdicts(stream.as_bytes());
-        let (mut reader, mut found, mut rest) = (Requests::default(), Vec::new(), stream.as_bytes());
+        let (mut reader, mut found, mut rest) = (HttpRequests::default(), Vec::new(), stream.as_bytes());
         for cut in cuts.into_iter().chain([stream.len()]) {
             let (piece, later) = rest.split_at(cut.min(rest.len()));
             rest = later;
-            if !matches!(found.last(), Some(Verdict::Refuse(_))) {
+            if !matches!(found.last(), Some(Parsed::Refuse(_))) {
                 reader.feed(piece);
                 found.extend(all(&mut reader));
             }
@@ -180,10 +180,10 @@ proptest! {
     /// Any bytes: no panic, and no more kept than the bound and what was fed last.
     #[test]
     fn any_bytes_are_bounded(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3_000), 0..12)) {
-        let mut requests = Requests::default();
+        let mut requests = HttpRequests::default();
         for piece in pieces {
             requests.feed(&piece);
-            if let Some(Verdict::Refuse(_)) = all(&mut requests).last() {
+            if let Some(Parsed::Refuse(_)) = all(&mut requests).last() {
                 break;
             }
             prop_assert!(requests.bytes.len() < LONGEST_HEAD + 3_000);

@@ -1,7 +1,7 @@
 //! What a handler asks of its connection: records to be sent, states, alarms, the end. Has no effect
 //! before the handler has returned.
 
-use super::{Posted, Session, outgoing::Unsent};
+use super::{PostedAction, Session, outgoing::Unsent};
 use crate::{
     core::{alarms::AlarmId, error::Operation, time::Time},
     servers::conn::limit::Limit,
@@ -26,7 +26,7 @@ impl Session {
             Ok(()) => {}
             Err(Unsent::Refused(error)) => self
                 .events
-                .push_back(Posted::Error(Operation::Write, error)),
+                .push_back(PostedAction::Error(Operation::Write, error)),
             Err(Unsent::TooMuch) => self.overflow(),
         }
     }
@@ -42,7 +42,7 @@ impl Session {
         if !self.output.promise(record.len()) {
             return self.overflow();
         }
-        self.events.push_back(Posted::Put(record));
+        self.events.push_back(PostedAction::Put(record));
     }
 
     /// Posts a shutdown: [`handler_shutdown`](super::super::ConnClass::handler_shutdown).
@@ -50,7 +50,7 @@ impl Session {
     /// Its default disconnects at once after an error or when nothing is left to write, otherwise
     /// when everything has been written.
     pub fn shutdown(&mut self) {
-        self.post_event(Posted::Shutdown);
+        self.post_event(PostedAction::Shutdown);
     }
 
     /// Ends the connection, and drops what was not written.
@@ -66,7 +66,7 @@ impl Session {
         if self.in_state {
             self.later.push(state.to_owned());
         } else {
-            self.post_event(Posted::State(state.to_owned()));
+            self.post_event(PostedAction::State(state.to_owned()));
         }
     }
 
@@ -128,11 +128,11 @@ impl Session {
     fn overflow(&mut self) {
         self.output.is_open = false;
         let error = Limit::Output(self.output.limit).into();
-        self.post_event(Posted::Error(Operation::Write, error));
-        self.post_event(Posted::Disconnect);
+        self.post_event(PostedAction::Error(Operation::Write, error));
+        self.post_event(PostedAction::Disconnect);
     }
 
-    pub(in crate::servers::conn) fn post_event(&mut self, event: Posted) {
+    pub(in crate::servers::conn) fn post_event(&mut self, event: PostedAction) {
         if self.connected {
             self.events.push_back(event);
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     core::{error::Operation, time::Time},
-    servers::conn::{ConnClass, Peer, Session, defaults, pump::Step},
+    servers::conn::{ConnClass, Peer, Session, defaults, pump::ConnStep},
 };
 use std::{io, time::Duration};
 
@@ -10,14 +10,14 @@ pub(super) type Act = Box<dyn FnMut(&mut Session)>;
 
 /// Records each call, does what the test wants at that call, and then what the default does.
 #[derive(Default)]
-pub(super) struct Noting {
+pub(super) struct NotingClass {
     pub(super) calls: Vec<String>,
     pub(super) acts: Vec<(&'static str, Act)>,
     /// The handler whose default is not called.
     pub(super) without_super: &'static str,
 }
 
-impl Noting {
+impl NotingClass {
     /// Records the call; true if the default is to be called.
     fn note(&mut self, session: &mut Session, call: impl Into<String>) -> bool {
         let call = call.into();
@@ -32,7 +32,7 @@ impl Noting {
     }
 }
 
-impl ConnClass for Noting {
+impl ConnClass for NotingClass {
     fn handler_start(&mut self, session: &mut Session) {
         self.note(session, "start");
         defaults::handler_start(self, session);
@@ -81,7 +81,7 @@ impl ConnClass for Noting {
 /// The driver without its system calls.
 pub(super) struct Rig {
     pub(super) session: Session,
-    pub(super) class: Noting,
+    pub(super) class: NotingClass,
     pub(super) wire: Vec<u8>,
     pub(super) now: Duration,
     pub(super) stopped: bool,
@@ -95,7 +95,7 @@ impl Rig {
     pub(super) fn new() -> Self {
         Self {
             session: Session::new(7, Peer::default()),
-            class: Noting::default(),
+            class: NotingClass::default(),
             wire: Vec::new(),
             now: Duration::ZERO,
             stopped: false,
@@ -122,14 +122,16 @@ impl Rig {
         while let Some(step) = self.session.next_step(&mut buffer) {
             let (class, session) = (&mut self.class, &mut self.session);
             match step {
-                Step::Start => class.handler_start(session),
-                Step::Input => class.handler_input(session, &buffer),
-                Step::Put => class.handler_put(session, &buffer),
-                Step::Error(operation, error) => class.handler_error(session, operation, &error),
-                Step::Flush => class.handler_flush(session),
-                Step::Shutdown => class.handler_shutdown(session),
-                Step::State(state) => class.handler_state(session, &state),
-                Step::Stopping => class.handler_stopping(session),
+                ConnStep::Start => class.handler_start(session),
+                ConnStep::Input => class.handler_input(session, &buffer),
+                ConnStep::Put => class.handler_put(session, &buffer),
+                ConnStep::Error(operation, error) => {
+                    class.handler_error(session, operation, &error)
+                }
+                ConnStep::Flush => class.handler_flush(session),
+                ConnStep::Shutdown => class.handler_shutdown(session),
+                ConnStep::State(state) => class.handler_state(session, &state),
+                ConnStep::Stopping => class.handler_stopping(session),
             }
             if self.takes.is_some_and(|chunk| session.writes_early(chunk)) {
                 let count = session.output().len();

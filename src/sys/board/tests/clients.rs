@@ -56,7 +56,7 @@ fn of_two_that_claim_at_once_one_sees_both() {
             thread::yield_now();
         }
     };
-    let claims = |slot: &Slot| -> Vec<usize> {
+    let claims = |slot: &BoardSlot| -> Vec<usize> {
         let claim = |round| {
             together(3 * round + 1);
             let found = slot.claim(client);

@@ -1,10 +1,11 @@
 //! What a slot holds: of the connection in hand, of the time in the queue, of the program's metrics.
 
 use super::*;
-use crate::core::board::{Description, Notes, View};
+use crate::core::board::{Description, SlotNotes, View};
 use std::{array, thread};
 
-/// What children have counted of the queue stays when they end, and nonsense of one is left out.
+/// What children have counted of the queue stays when they end, and impossible numbers of one are
+/// left out.
 #[test]
 fn times_in_the_queue_are_those_of_all_children() {
     let mut board = Scoreboard::new(2).unwrap();
@@ -81,7 +82,7 @@ fn a_slot_tells_of_the_connection_in_hand() {
     let notes = board.board.view.notes(1, at(9));
     assert_eq!((notes.requests, notes.since, notes.due), (0, None, false));
     let neighbours = [0, 2, 3].map(|slot| board.board.view.notes(slot, at(9)));
-    assert_eq!(neighbours, [Notes::default(); 3]);
+    assert_eq!(neighbours, [SlotNotes::default(); 3]);
 }
 
 /// What a child has counted stays when the next child gets the slot, and is counted once.
@@ -179,7 +180,7 @@ fn no_description_is_a_mixture() {
 fn the_header_says_what_it_is() {
     let board = Board::new(7, 1234).unwrap();
     let header = array::from_fn(|at| board.view.memory.words()[at].load(Relaxed));
-    let layout = Layout::parse(&header, board.view.layout.length());
+    let layout = BoardLayout::parse(&header, board.view.layout.length());
     assert_eq!(layout, Ok(board.view.layout));
     assert_eq!(board.view.layout.slots(), 7);
 }
@@ -203,7 +204,7 @@ fn an_extension_holds_as_long_as_its_connection() {
         });
         let mut extended = None;
         while !child.is_finished() {
-            let crate::core::clocks::InHand {
+            let crate::core::time_limits::InHand {
                 since,
                 extended_until,
             } = view.notes(0, at(1)).in_hand();

@@ -5,7 +5,7 @@
 
 use super::{Holder, send};
 use crate::{
-    core::{child::Signal, holder::HolderSaw, journal::Record},
+    core::{child::Signal, holder::HolderSaw, journal::JournalRecord},
     sys::{pipes, signals::number},
 };
 use nix::{libc, sys::signal::SigSet};
@@ -18,13 +18,13 @@ impl Holder<'_> {
     /// No parent comes to work: says so, and tells the children to stop.
     pub(super) fn stop_children(&mut self) -> HolderSaw {
         complain(b"holder: the parents end before they come to work; the server ends\n");
-        *self.estate.death_write = None;
-        self.tell_children(false);
+        *self.resources.death_write = None;
+        self.signal_children(false);
         HolderSaw::Told
     }
 
     pub(super) fn kill_children(&mut self) -> HolderSaw {
-        self.tell_children(true);
+        self.signal_children(true);
         HolderSaw::Told
     }
 
@@ -47,9 +47,9 @@ impl Holder<'_> {
 
     /// Tells the children to stop, or kills them. All of them are children of this process, which it has
     /// not reaped.
-    fn tell_children(&self, kills: bool) {
+    fn signal_children(&self, kills: bool) {
         let lives = self.setup.journal.records().filter(|(_, it)| it.lives());
-        for (_, Record { pid, stop_by, .. }) in lives {
+        for (_, JournalRecord { pid, stop_by, .. }) in lives {
             let signal = if kills { Signal::Kill } else { stop_by.signal };
             if stop_by.reaches_group(kills) {
                 send_to_group(pid, number(signal));

@@ -5,7 +5,7 @@ use super::Holder;
 use crate::{
     core::{
         child::{Collected, WaitStatus},
-        journal::Phase,
+        journal::LifePhase,
     },
     sys::process,
 };
@@ -87,7 +87,7 @@ impl Holder<'_> {
             if resolved != record {
                 journal.put(slot, &resolved);
             }
-            if resolved.phase == Phase::Vacant {
+            if resolved.phase == LifePhase::Vacant {
                 self.kept.clear(slot);
             }
         }

@@ -7,9 +7,9 @@ use super::{Holder, end::complain, send};
 use crate::{
     core::{
         holder::Passing,
-        signal_policy::{Arrived, InHolder, Lead, TABLE},
+        signal_policy::{Arrived, InHolder, SignalEffect, TABLE},
     },
-    sys::{holder::memory::Journal, signals::number},
+    sys::{holder::journal_memory::Journal, signals::number},
 };
 use nix::{
     libc,
@@ -22,14 +22,14 @@ const REPLACE_PARENT: libc::c_int = libc::SIGABRT;
 
 impl Holder<'_> {
     /// Passes on the signals that have come, and reaps who has ended. True if a stop was asked for.
-    pub(super) fn hear_signals(&mut self) -> bool {
+    pub(super) fn take_signals(&mut self) -> bool {
         let mut stops = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
             let arrived = signal.ssi_signo.cast_signed();
             let index = TABLE.iter().position(|row| number(row.signal) == arrived);
             match index.map(|index| (index, TABLE[index])) {
                 Some((index, row)) if row.holder == InHolder::PassesOn => {
-                    stops |= matches!(row.lead, Lead::Stop | Lead::PatientStop);
+                    stops |= matches!(row.lead, SignalEffect::Stop | SignalEffect::UnboundedStop);
                     self.pass_on(index, arrived);
                 }
                 // Who has ended is reaped below, whatever has come.
@@ -67,14 +67,14 @@ impl Holder<'_> {
 
 /// The signals that the holder reads: those of the table that it does not leave, and one that is for
 /// the holder.
-pub(super) fn heard() -> io::Result<SigSet> {
+pub(super) fn handled_signals() -> io::Result<SigSet> {
     let rows = TABLE.iter().filter(|row| row.holder != InHolder::Left);
-    let mut heard = SigSet::empty();
+    let mut handled_signals = SigSet::empty();
     for row in rows {
-        heard.add(Native::try_from(number(row.signal))?);
+        handled_signals.add(Native::try_from(number(row.signal))?);
     }
-    heard.add(Native::try_from(REPLACE_PARENT)?);
-    Ok(heard)
+    handled_signals.add(Native::try_from(REPLACE_PARENT)?);
+    Ok(handled_signals)
 }
 
 /// Ctrl-Z is for all processes of a job: a shell goes on when each of them has stopped. A handler of the

@@ -1,5 +1,5 @@
 //! The holder in an upgrade: it gets what its parent hands over, and becomes the program that the parent
-//! has tried, when that has said its last words and is gone. Everything is prepared before; if the
+//! has tried, when that has sent its final message and is gone. Everything is prepared before; if the
 //! program cannot be executed, the one that it is is executed again, and tells so.
 
 use super::{Holder, end::complain, send};
@@ -7,11 +7,11 @@ use crate::{
     core::signal_policy::TABLE,
     sys::{
         holder::{
-            channel::{self, NONE, Part},
-            handover::Orders,
+            handover::HolderOrders,
+            messages::{self, NONE, Part},
         },
         signals::{self, number},
-        upgrade::{self, LONGEST_SUMMONS},
+        upgrade::{self, LONGEST_INSTRUCTION},
     },
 };
 use nix::sys::prctl;
@@ -19,7 +19,7 @@ use std::os::fd::RawFd;
 
 impl Holder<'_> {
     /// Keeps descriptors for the next program.
-    pub(super) fn receive_handed(&mut self, part: Part, fds: channel::Pipes) {
+    pub(super) fn receive_handed(&mut self, part: Part, fds: messages::Pipes) {
         let (first, count) = (part.first as usize, part.count as usize);
         if first == 0 {
             self.drop_handed();
@@ -35,7 +35,7 @@ impl Holder<'_> {
         let all = 0..std::mem::take(&mut self.handed);
         let handover = &self.setup.handover;
         all.filter_map(|index| handover.handed(index))
-            .for_each(channel::close);
+            .for_each(messages::close);
     }
 
     /// The parent is gone: does what it has left to do. Returns if that is nothing, or fails.
@@ -62,7 +62,7 @@ impl Holder<'_> {
     }
 
     /// Becomes the program. Returns only if neither can be executed.
-    fn execute(&mut self, orders: Orders) {
+    fn execute(&mut self, orders: HolderOrders) {
         let Some(call) = &mut self.setup.call else {
             return;
         };
@@ -71,10 +71,10 @@ impl Holder<'_> {
         let _ = signals::before_exec();
         let keeps = || self.setup.handover.keeps().filter(|fd| *fd != NONE);
         keeps().for_each(|fd| close_on_exec(fd, false));
-        let mut buffer = [0; LONGEST_SUMMONS];
-        let errno = call.execute(orders.program, self.setup.handover.summons(&mut buffer));
-        let summons = upgrade::summons_back(&mut buffer, orders.state, errno);
-        call.execute(orders.image, summons);
+        let mut buffer = [0; LONGEST_INSTRUCTION];
+        let errno = call.execute(orders.program, self.setup.handover.instruction(&mut buffer));
+        let instruction = upgrade::instruction_back(&mut buffer, orders.state, errno);
+        call.execute(orders.image, instruction);
         keeps().for_each(|fd| close_on_exec(fd, true));
         signals::after_failed_exec();
         let _ = prctl::set_child_subreaper(true);

@@ -1,11 +1,11 @@
 //! The screens of `prefork top` as lines of text.
 
-use super::{super::keys::Key, *};
-use crate::snapshot::{Snapshot, tests::snapshot};
+use super::{super::keys::KeyPress, *};
+use crate::snapshot::{StatusDocument, tests::snapshot};
 use ratatui::{Terminal, backend::TestBackend};
 
 /// The screen as lines of text.
-fn screen(view: &View, width: u16, height: u16) -> Vec<String> {
+fn screen(view: &TopView, width: u16, height: u16) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
     terminal.draw(|frame| draw(frame, view)).expect("a screen");
     let buffer = terminal.backend().buffer();
@@ -22,7 +22,7 @@ fn has(lines: &[String], text: &str) -> bool {
 
 #[test]
 fn a_screen_has_the_server_its_children_and_the_keys() {
-    let view = View::new(snapshot(), true);
+    let view = TopView::new(snapshot(), true);
     let lines = screen(&view, 100, 24);
     for text in [
         "process 4711  serving, ready  up 2 h  epoch 2",
@@ -40,14 +40,14 @@ fn a_screen_has_the_server_its_children_and_the_keys() {
 
 #[test]
 fn details_have_the_child_and_the_death_before_it() {
-    let mut view = View::new(snapshot(), true);
-    view.press(Key::Enter);
+    let mut view = TopView::new(snapshot(), true);
+    view.press(KeyPress::Enter);
     assert!(has(&screen(&view, 100, 24), "no death in its slot"));
     assert!(has(
         &screen(&view, 100, 24),
         "told to stop: reloaded  for 2.0 s"
     ));
-    view.press(Key::End);
+    view.press(KeyPress::End);
     let lines = screen(&view, 100, 24);
     for text in [
         "child 4799 #1.9  free",
@@ -58,7 +58,7 @@ fn details_have_the_child_and_the_death_before_it() {
     ] {
         assert!(has(&lines, text), "{text}\n{}", lines.join("\n"));
     }
-    view.press(Key::Tab);
+    view.press(KeyPress::Tab);
     let lines = screen(&view, 100, 24);
     assert!(
         has(&lines, "9.5 s    4713     overtime"),
@@ -69,8 +69,8 @@ fn details_have_the_child_and_the_death_before_it() {
 
 #[test]
 fn details_have_the_stack_of_a_living_child() {
-    let mut view = View::new(snapshot(), true);
-    view.press(Key::Char('t'));
+    let mut view = TopView::new(snapshot(), true);
+    view.press(KeyPress::Char('t'));
     let calls = (0..40).map(|call| format!("  at app::f{call} \u{1b}[31m"));
     let lines = ["child 4713 is in app::f7".to_owned()];
     view.show_stack(4713, lines.into_iter().chain(calls).collect());
@@ -84,7 +84,7 @@ fn details_have_the_stack_of_a_living_child() {
     }
     assert!(!has(&lines, "app::f39"));
     for _ in 0..100 {
-        view.press(Key::Char('J'));
+        view.press(KeyPress::Char('J'));
     }
     let lines = screen(&view, 100, 24);
     for text in ["app::f39", "no death in its slot"] {
@@ -96,19 +96,19 @@ fn details_have_the_stack_of_a_living_child() {
 
 #[test]
 fn the_last_line_says_what_keys_do_now() {
-    let mut view = View::new(snapshot(), true);
-    let last = |view: &View| screen(view, 100, 24).pop().unwrap_or_default();
-    view.press(Key::Char('x'));
+    let mut view = TopView::new(snapshot(), true);
+    let last = |view: &TopView| screen(view, 100, 24).pop().unwrap_or_default();
+    view.press(KeyPress::Char('x'));
     assert!(last(&view).starts_with("retire child 4713? y for yes"));
-    view.press(Key::Char('n'));
-    view.press(Key::Char('/'));
-    view.press(Key::Char('a'));
+    view.press(KeyPress::Char('n'));
+    view.press(KeyPress::Char('/'));
+    view.press(KeyPress::Char('a'));
     assert!(last(&view).starts_with("/a_"));
-    view.press(Key::Enter);
+    view.press(KeyPress::Enter);
     assert!(last(&view).starts_with("only \"a\"; Esc shows all"));
-    view.press(Key::Char('?'));
+    view.press(KeyPress::Char('?'));
     assert!(has(&screen(&view, 100, 24), "Any key goes back."));
-    view.press(Key::Char('?'));
+    view.press(KeyPress::Char('?'));
     view.update(Err("connection refused".to_owned()));
     assert!(has(
         &screen(&view, 100, 24),
@@ -120,8 +120,8 @@ fn the_last_line_says_what_keys_do_now() {
 #[test]
 fn every_size_is_drawn() {
     for has_details in [false, true] {
-        for snapshot in [snapshot(), Snapshot::default()] {
-            let mut view = View::new(snapshot, true);
+        for snapshot in [snapshot(), StatusDocument::default()] {
+            let mut view = TopView::new(snapshot, true);
             view.has_details = has_details;
             for width in [1, 2, 7, 20, 80, 300] {
                 for height in 1..30 {
@@ -134,9 +134,9 @@ fn every_size_is_drawn() {
 
 #[test]
 fn a_queue_that_is_not_known_is_no_empty_one() {
-    let of = |queued| Listener {
+    let of = |queued| ListenerEntry {
         queued,
-        ..Listener::default()
+        ..ListenerEntry::default()
     };
     assert_eq!(queued(&[of(None)]), "unknown");
     assert_eq!(queued(&[of(Some(0)), of(Some(3))]), "3");

@@ -3,26 +3,26 @@
 use super::*;
 use crate::snapshot::tests::snapshot;
 
-fn press(view: &mut View, keys: &str) {
+fn press(view: &mut TopView, keys: &str) {
     for key in keys.chars() {
         let order = view.press(match key {
-            '\n' => Key::Enter,
-            '\t' => Key::Tab,
-            '\u{1b}' => Key::Escape,
-            '\u{8}' => Key::Backspace,
-            char => Key::Char(char),
+            '\n' => KeyPress::Enter,
+            '\t' => KeyPress::Tab,
+            '\u{1b}' => KeyPress::Escape,
+            '\u{8}' => KeyPress::Backspace,
+            char => KeyPress::Char(char),
         });
         assert_eq!(order, None, "{key}");
     }
 }
 
-fn pid(view: &View) -> Option<u32> {
+fn pid(view: &TopView) -> Option<u32> {
     view.at().map(|at| view.rows()[at].pid)
 }
 
 #[test]
 fn a_child_stays_chosen_wherever_it_moves() {
-    let mut view = View::new(snapshot(), false);
+    let mut view = TopView::new(snapshot(), false);
     assert_eq!(pid(&view), Some(4713), "busy for longest");
     press(&mut view, "j");
     assert_eq!((pid(&view), view.at()), (Some(4712), Some(1)));
@@ -42,14 +42,14 @@ fn a_child_stays_chosen_wherever_it_moves() {
     assert_eq!(view.at(), Some(1));
     press(&mut view, "jjjkkkkkk");
     assert_eq!(view.at(), Some(0));
-    view.update(Ok(Snapshot::default()));
+    view.update(Ok(StatusDocument::default()));
     assert_eq!((view.at(), view.child().is_some()), (None, false));
     press(&mut view, "jkgGx\n\t jk");
 }
 
 #[test]
 fn a_filter_is_typed_kept_and_cleared() {
-    let mut view = View::new(snapshot(), true);
+    let mut view = TopView::new(snapshot(), true);
     press(&mut view, "/free");
     assert_eq!((view.rows().len(), pid(&view)), (1, Some(4799)));
     // In a filter, letters are letters.
@@ -65,13 +65,16 @@ fn a_filter_is_typed_kept_and_cleared() {
 
 #[test]
 fn a_child_is_retired_after_a_yes() {
-    let mut view = View::new(snapshot(), true);
+    let mut view = TopView::new(snapshot(), true);
     press(&mut view, "xn");
     assert_eq!(view.mode, Mode::Browse);
     press(&mut view, "x");
     assert_eq!(view.mode, Mode::Confirm(4713));
-    assert_eq!(view.press(Key::Char('y')), Some(Order::Retire(4713)));
-    let mut view = View::new(snapshot(), false);
+    assert_eq!(
+        view.press(KeyPress::Char('y')),
+        Some(UserAction::Retire(4713))
+    );
+    let mut view = TopView::new(snapshot(), false);
     press(&mut view, "x");
     assert_eq!(view.mode, Mode::Browse);
     assert!(view.message.is_some_and(|text| text.contains("--control")));
@@ -79,8 +82,11 @@ fn a_child_is_retired_after_a_yes() {
 
 #[test]
 fn a_child_is_looked_at_and_shown_while_it_is_chosen() {
-    let mut view = View::new(snapshot(), true);
-    assert_eq!(view.press(Key::Char('t')), Some(Order::Look(4713)));
+    let mut view = TopView::new(snapshot(), true);
+    assert_eq!(
+        view.press(KeyPress::Char('t')),
+        Some(UserAction::Look(4713))
+    );
     assert!(view.has_details, "the stack is there");
     let asking = Some("asking 4713 where it is");
     assert_eq!(view.message.as_deref(), asking);
@@ -98,32 +104,32 @@ fn a_child_is_looked_at_and_shown_while_it_is_chosen() {
     assert!(view.sight().is_some());
     press(&mut view, "d");
     assert!(view.sight().is_none(), "these are deaths");
-    assert_eq!(view.press(Key::Char('t')), None);
-    let mut view = View::new(snapshot(), false);
-    assert_eq!(view.press(Key::Char('t')), None);
+    assert_eq!(view.press(KeyPress::Char('t')), None);
+    let mut view = TopView::new(snapshot(), false);
+    assert_eq!(view.press(KeyPress::Char('t')), None);
     assert!(view.message.is_some_and(|text| text.contains("--control")));
 }
 
 #[test]
 fn deaths_are_beside_the_children() {
-    let mut view = View::new(snapshot(), false);
+    let mut view = TopView::new(snapshot(), false);
     assert!(view.death().is_none(), "no death in slot 2");
     press(&mut view, "G");
     assert_eq!(view.death().map(|death| death.pid), Some(4713), "in slot 1");
     press(&mut view, "\tG");
-    assert_eq!((view.shown, view.at()), (Shown::Deaths, Some(1)));
+    assert_eq!((view.shown, view.at()), (TopList::Deaths, Some(1)));
     press(&mut view, "g");
     assert_eq!(
         view.death().map(|death| death.cause.as_str()),
         Some("overtime")
     );
     press(&mut view, "xd");
-    assert_eq!((view.shown, view.mode), (Shown::Children, Mode::Browse));
+    assert_eq!((view.shown, view.mode), (TopList::Children, Mode::Browse));
 }
 
 #[test]
 fn what_was_told_last_stays_when_the_server_is_silent_or_the_user_pauses() {
-    let mut view = View::new(snapshot(), false);
+    let mut view = TopView::new(snapshot(), false);
     view.update(Err("gone".to_owned()));
     assert_eq!(
         (view.rows().len(), view.stale.as_deref()),
@@ -132,12 +138,12 @@ fn what_was_told_last_stays_when_the_server_is_silent_or_the_user_pauses() {
     view.update(Ok(snapshot()));
     assert_eq!(view.stale, None);
     press(&mut view, "p");
-    view.update(Ok(Snapshot::default()));
+    view.update(Ok(StatusDocument::default()));
     assert_eq!(view.rows().len(), 3);
     press(&mut view, "p?");
     assert_eq!(view.mode, Mode::Help);
     press(&mut view, "q");
     assert!(!view.is_over(), "any key leaves the help");
-    assert_eq!(view.press(Key::Interrupt), None);
+    assert_eq!(view.press(KeyPress::Interrupt), None);
     assert!(view.is_over());
 }
