@@ -28,7 +28,7 @@ fn a_bound_gives_a_child_in_its_start_no_more_time() {
     let mut monitor = sized(1, 5, 1, 10);
     go_to(&mut monitor, 5);
     let starting = child(&mut monitor, State::Starting);
-    monitor.ask_stop(Manner::Patient);
+    monitor.ask_stop(Manner::Unbounded);
     monitor.begin_shutdown();
     monitor.stop(starting, Reason::Shutdown);
     let end = |monitor: &Monitor| monitor.next_signal(monitor.child(starting).unwrap());
