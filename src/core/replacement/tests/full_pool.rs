@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
-    /// Whatever children have in hand in a full pool: no more are missing than may be, but for
-    /// those that were not waited for, and all are replaced but those that serve forever, which are
-    /// told to stop.
+    /// Whatever children have in hand in a full pool: no more are missing than may be, but for those that
+    /// were not waited for, and all are replaced but those that serve for ever, which are told to stop.
     #[test]
     fn no_child_holds_up_the_others_in_a_full_pool(
         serves in prop::collection::vec(prop::option::weighted(0.7, 0..30_u32), 1..12),
@@ -37,7 +36,7 @@ struct Modelled {
     role: Option<SuccessorRole>,
     /// How long it starts.
     starts: u32,
-    /// How long it serves each client; 0 if it is idle, `None` forever.
+    /// How long it serves each client; 0 if it is idle, `None` for ever.
     serves: Option<u32>,
     /// How long it has what it has in hand.
     left: Option<u32>,
@@ -140,7 +139,7 @@ impl FullPool {
     }
 
     fn pool_view(&self) -> PoolView {
-        let unreported = self.children.iter().filter(|child| child.told.is_none());
+        let untold = self.children.iter().filter(|child| child.told.is_none());
         let told = self.children.iter().filter(|child| child.told.is_some());
         let candidate = |child: &Modelled| Candidate {
             busy: child.serves != Some(0),
@@ -148,13 +147,13 @@ impl FullPool {
         };
         let is_new = |child: &&Modelled| !child.is_old && child.starts == 0;
         PoolView {
-            candidates: unreported
+            candidates: untold
                 .clone()
                 .filter(|it| it.is_old)
                 .map(candidate)
                 .collect(),
-            starting: unreported.clone().filter(|it| it.starts > 0).count(),
-            renewed: unreported.clone().any(|child| is_new(&child)),
+            starting: untold.clone().filter(|it| it.starts > 0).count(),
+            renewed: untold.clone().any(|child| is_new(&child)),
             room: self.most - self.children.len(),
             retiring: told.clone().map(|it| it.id).collect(),
             slow: told.filter(|it| self.is_slow(it)).map(|it| it.id).collect(),
