@@ -255,7 +255,7 @@ impl ExecServer {
     /// Its arguments come with it, its environment, its ways to be told of the sockets and its
     /// signals. The sockets stay.
     ///
-    /// For a reload: see [`ChildServer::reload`].
+    /// For a reload: see [`ChildServer::reload`](crate::ChildServer::reload).
     pub fn set_program_of(&mut self, other: Self) {
         self.spec = other.spec;
         self.socket_at_stdin = other.socket_at_stdin;
