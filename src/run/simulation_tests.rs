@@ -392,17 +392,29 @@ struct SeedTally {
 }
 
 impl SeedTally {
-    fn add(&mut self, simulation: &Simulation) {
+    fn of(simulation: &Simulation) -> Self {
         let (world, report) = (simulation.world.borrow(), simulation.monitor().report());
-        self.events += simulation.events();
-        self.seeds += 1;
-        for (sum, count) in self.signals.iter_mut().zip(world.signals.heeded()) {
+        Self {
+            events: simulation.events(),
+            seeds: 1,
+            signals: world.signals.heeded(),
+            announced_stops: world.signals.announced,
+            states: world.program.states,
+            reloads: report.reloads,
+            failed_reloads: report.failed_reloads,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.seeds += other.seeds;
+        for (sum, count) in self.signals.iter_mut().zip(other.signals.iter()) {
             *sum += count;
         }
-        self.announced_stops += world.signals.announced;
-        self.states += world.program.states;
-        self.reloads += report.reloads;
-        self.failed_reloads += report.failed_reloads;
+        self.announced_stops += other.announced_stops;
+        self.states += other.states;
+        self.reloads += other.reloads;
+        self.failed_reloads += other.failed_reloads;
     }
 
     /// Fails if something has not come that is to be simulated: then the laws say nothing of it.
@@ -420,7 +432,7 @@ impl SeedTally {
     }
 }
 
-fn run(seed: u64, tally: &mut SeedTally) {
+fn run(seed: u64) -> SeedTally {
     let outcome = std::panic::catch_unwind(|| {
         let mut simulation = Simulation::new(seed);
         simulation.live(EVENTS_PER_SEED);
@@ -433,25 +445,43 @@ fn run(seed: u64, tally: &mut SeedTally) {
         eprintln!("to see it again: SIMULATED_SEED={seed} cargo test simulation");
         std::panic::resume_unwind(payload)
     });
-    tally.add(&simulation);
+    SeedTally::of(&simulation)
+}
+
+/// Every second seed from the first one on, until they have had so many events.
+fn run_every_second(first: u64, wanted: u64) -> SeedTally {
+    let mut tally = SeedTally::default();
+    for seed in (first..).step_by(2) {
+        if tally.events >= wanted {
+            break;
+        }
+        tally.add(&run(seed));
+    }
+    tally
 }
 
 #[test]
 fn a_pool_under_faults_keeps_its_promises() {
-    let mut tally = SeedTally::default();
     if let Some(seed) = from_environment("SIMULATED_SEED") {
-        return run(seed, &mut tally);
+        run(seed);
+        return;
     }
     for (seed, _) in REGRESSIONS {
-        run(seed, &mut tally);
+        run(seed);
     }
     let wanted = from_environment("SIMULATED_EVENTS").unwrap_or(1_000_000);
     let start = Instant::now();
-    let mut seed = 0;
-    while tally.events < wanted {
-        run(seed, &mut tally);
-        seed += 1;
-    }
+    let mut tally = SeedTally::default();
+    let half = wanted.div_ceil(2);
+    std::thread::scope(|scope| {
+        let halves = [0, 1].map(|first| scope.spawn(move || run_every_second(first, half)));
+        for half in halves {
+            match half.join() {
+                Ok(events) => tally.add(&events),
+                Err(payload) => std::panic::resume_unwind(payload),
+            }
+        }
+    });
     let rate = tally.events as f64 / start.elapsed().as_secs_f64();
     println!("{rate:.0} events/s: {tally:?}");
     tally.expect_everything();
