@@ -74,8 +74,8 @@ fn serves_an_application(server: &Served) {
     client.write_all(b"GET /crash HTTP/1.0\r\n\r\n").unwrap();
     client.gone();
     // A stop before the parent has seen the crash would be taken for its cause.
-    until("a child in place of it", SOON, || {
-        (ready_children(server, 2) != children).then_some(())
+    until("the parent to report it", SOON, || {
+        server.stderr().contains(" has died: ").then_some(())
     });
     let (status, _) = ask(&address, &["GET / HTTP/1.0\r\n\r\n"]);
     assert_eq!(status, "HTTP/1.0 200 OK");
