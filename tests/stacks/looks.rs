@@ -10,7 +10,8 @@ use nix::unistd::Pid;
 
 use super::{Exit, ends_well, expect_exit, stuck_in};
 use crate::support::{
-    Address, Client, SOON, Scenarios, Server, Signal, World, connect, patient, scenarios, until,
+    Address, Client, SOON, Scenarios, Server, Signal, World, connect, patient, processes,
+    scenarios, until,
 };
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -78,6 +79,15 @@ const NO_ANSWER: &str =
 
 fn send(pid: u32, signal: Signal) {
     signal::kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+}
+
+/// Stops a process, and waits until it stands still.
+#[track_caller]
+fn stop(pid: u32) {
+    send(pid, Signal::SIGSTOP);
+    until("it to stand still", SOON, || {
+        (processes::state(pid) == Some('T')).then_some(())
+    });
 }
 
 /// While it waits for its client, and while it is idle; the calls that the question interrupts go on.
@@ -183,7 +193,7 @@ fn a_late_answer_to_a_look_is_not_told_of_a_death(world: &mut World) {
     let shown = Shown::new(world, &["--timeout", "4000", "--kill-timeout", "1000"]);
     let mut client = connect(&shown.server.address());
     let pid = client.read_line().trim().parse().unwrap();
-    send(pid, Signal::SIGSTOP);
+    stop(pid);
     has_no_stack(&shown.look(pid), 'T', NO_ANSWER);
     client.send_line("sleep");
     send(pid, Signal::SIGCONT);
