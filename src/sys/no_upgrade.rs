@@ -24,15 +24,15 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct UpgradeInstruction {
     pub(crate) state: RawFd,
-    pub(crate) way: UpgradeTask,
+    pub(crate) task: UpgradeTask,
 }
 
 #[derive(Debug)]
-#[allow(dead_code, reason = "nobody tells any of it")]
+#[allow(dead_code, reason = "no process is told any of it")]
 pub(crate) enum UpgradeTask {
     Trial { answers: RawFd, end: RawFd },
-    Forth { image: RawFd },
-    Back { reason: String },
+    TakeOver { image: RawFd },
+    TakeBack { reason: String },
 }
 
 pub(crate) fn instruction() -> Option<UpgradeInstruction> {

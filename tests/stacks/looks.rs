@@ -172,10 +172,7 @@ fn a_stopped_child_is_shown_as_it_is_when_it_goes_on(world: &mut World) {
     let mut client = connect(&shown.server.address());
     let pid = client.read_line().trim().parse().unwrap();
     names(&shown.look(pid), "answer");
-    send(pid, Signal::SIGSTOP);
-    until("a stopped child", SOON, || {
-        shown.look(pid).contains(", state T\"").then_some(())
-    });
+    stop(pid);
     has_no_stack(&shown.look(pid), 'T', NO_ANSWER);
     client.send_line("sleep");
     send(pid, Signal::SIGCONT);
