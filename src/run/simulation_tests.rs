@@ -23,7 +23,7 @@ use crate::{
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
 /// Seeds that failed once, each with its fault. They run first.
-const REGRESSIONS: [(u64, &str); 3] = [
+const REGRESSIONS: [(u64, &str); 4] = [
     (
         34,
         "a culled child, which ignored SIGINT and had said BUSY once, retired for ever",
@@ -35,6 +35,10 @@ const REGRESSIONS: [(u64, &str); 3] = [
     (
         3073,
         "SIGTERM after SIGQUIT gave a child in its start the time of the drain once more",
+    ),
+    (
+        9669,
+        "an idle pool had too few spare children after max_clients was raised",
     ),
 ];
 

@@ -1,7 +1,10 @@
 //! The setters of all attributes, in any order, against setting all values at once.
 
 use super::*;
-use crate::core::testing::{monitor, warnings};
+use crate::core::{
+    child::State,
+    testing::{child, monitor, sized, warnings},
+};
 use proptest::prelude::*;
 
 /// Sets one attribute of a monitor to its value in a configuration.
@@ -110,4 +113,16 @@ fn what_makes_no_sense_is_warned_of_once_and_kept() {
     let text = warnings(|| monitor.set_max_clients(80));
     assert_eq!(text, [""; 0]);
     assert_eq!(monitor.start_servers(), 70);
+}
+
+/// Without it an idle pool would stay as it is until a client comes.
+#[test]
+fn a_pool_that_lacks_children_under_its_new_attributes_forks_at_once() {
+    let mut monitor = sized(4, 5, 1, 1);
+    child(&mut monitor, State::Free);
+    assert!(!monitor.queue.has_forkoff());
+    monitor.set_timeout(Duration::from_secs(1));
+    assert!(!monitor.queue.has_forkoff(), "there is no room");
+    monitor.set_max_clients(20);
+    assert!(monitor.queue.has_forkoff());
 }

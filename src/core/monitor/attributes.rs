@@ -87,5 +87,16 @@ impl Monitor {
         if self.timeout_check.is_outdated(self.attributes.timeout) {
             self.arm_timeout_check();
         }
+        if self.lacks_children() {
+            self.post_known(PostedState::Forkoff);
+        }
+    }
+
+    /// Whether a running pool has fewer spare children than it is to have, and room for more. An idle
+    /// one has no other event by which it would notice.
+    fn lacks_children(&self) -> bool {
+        let (census, room) = (self.pool.census(), self.room(0));
+        let is_short = census.idle() < self.attributes.min_spare_servers && room > 0;
+        is_short && census.live() > 0 && !self.shutdown && !self.child
     }
 }
