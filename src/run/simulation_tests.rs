@@ -5,6 +5,9 @@
 //! simulation` runs a thousand times as many, and `SIMULATED_SEED=n` runs one seed alone. A failure
 //! prints its seed. `SIMULATED_RELOADS` is the number of seeds for the capacity during reloads.
 
+mod tally;
+
+use self::tally::SeedTally;
 use super::{child::ChildSide, turn::Loop};
 use crate::{
     core::{
@@ -13,7 +16,6 @@ use crate::{
         error::Error,
         monitor::Monitor,
         replacement::PATIENCE,
-        signal_policy::{Arrived, TABLE},
         simulation::{Random, ShutdownBegan, Simulated, World},
         system::System,
         time::Time,
@@ -26,7 +28,7 @@ use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::
 const REGRESSIONS: [(u64, &str); 4] = [
     (
         34,
-        "a culled child, which ignored SIGINT and had said BUSY once, retired for ever",
+        "a culled child, which ignored SIGINT and had said BUSY once, retired forever",
     ),
     (
         714,
@@ -380,60 +382,6 @@ fn any_untold(monitor: &Monitor) -> Option<ChildId> {
 fn from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.replace('_', "").parse().expect("a number"))
-}
-
-/// What has come in the lives of some seeds.
-#[derive(Debug, Default)]
-struct SeedTally {
-    events: u64,
-    seeds: u64,
-    /// Signals, by the row of the table.
-    signals: Arrived,
-    announced_stops: u64,
-    states: u64,
-    reloads: u64,
-    failed_reloads: u64,
-}
-
-impl SeedTally {
-    fn of(simulation: &Simulation) -> Self {
-        let (world, report) = (simulation.world.borrow(), simulation.monitor().report());
-        Self {
-            events: simulation.events(),
-            seeds: 1,
-            signals: world.signals.heeded(),
-            announced_stops: world.signals.announced,
-            states: world.program.states,
-            reloads: report.reloads,
-            failed_reloads: report.failed_reloads,
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.events += other.events;
-        self.seeds += other.seeds;
-        for (sum, count) in self.signals.iter_mut().zip(other.signals.iter()) {
-            *sum += count;
-        }
-        self.announced_stops += other.announced_stops;
-        self.states += other.states;
-        self.reloads += other.reloads;
-        self.failed_reloads += other.failed_reloads;
-    }
-
-    /// Fails if something has not come that is to be simulated: then the laws say nothing of it.
-    fn expect_everything(&self) {
-        for (row, count) in TABLE.iter().zip(self.signals) {
-            assert!(count > 0, "{:?} has never come: {self:?}", row.signal);
-        }
-        let others = [
-            self.announced_stops,
-            self.states,
-            self.reloads,
-            self.failed_reloads,
-        ];
-        assert!(others.iter().all(|count| *count > 0), "{self:?}");
-    }
 }
 
 fn run(seed: u64) -> SeedTally {

@@ -9,6 +9,7 @@
     reason = "a test fails by a panic"
 )]
 
+use super::source::collect;
 use std::{
     collections::BTreeSet,
     fs,
@@ -37,17 +38,6 @@ fn sources() -> Vec<(String, String)> {
     named
         .filter(|(name, _)| !OUTSIDE.iter().any(|outside| name.starts_with(outside)))
         .collect()
-}
-
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, paths);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            paths.push(path);
-        }
-    }
 }
 
 /// The code of a file without comments and without the tests at its end.
