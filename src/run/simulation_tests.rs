@@ -25,7 +25,7 @@ use crate::{
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
 /// Seeds that failed once, each with its fault. They run first.
-const REGRESSIONS: [(u64, &str); 4] = [
+const REGRESSIONS: [(u64, &str); 5] = [
     (
         34,
         "a culled child, which ignored SIGINT and had said BUSY once, retired forever",
@@ -41,6 +41,10 @@ const REGRESSIONS: [(u64, &str); 4] = [
     (
         9669,
         "an idle pool had too few spare children after max_clients was raised",
+    ),
+    (
+        1901,
+        "a law did not know that a forged NOT_BUSY ends a connection where there are no notes",
     ),
 ];
 
