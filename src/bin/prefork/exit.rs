@@ -6,6 +6,7 @@ use prefork_server::{
     settings::{SettingsError, Source},
 };
 use std::{
+    error, fmt,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -35,21 +36,39 @@ const CONFIG: u8 = 78;
 pub(crate) struct CliError {
     code: u8,
     message: String,
+    kind: io::ErrorKind,
+    source: Option<Box<dyn error::Error + Send + Sync>>,
 }
 
 impl CliError {
     fn new(code: u8, message: String) -> Self {
-        Self { code, message }
+        Self {
+            code,
+            message,
+            kind: io::ErrorKind::Other,
+            source: None,
+        }
+    }
+
+    fn of_kind(self, kind: io::ErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    fn because_of(self, source: impl error::Error + Send + Sync + 'static) -> Self {
+        Self {
+            source: Some(Box::new(source)),
+            ..self
+        }
     }
 
     /// The command line is incomplete.
     pub(crate) fn usage(message: &str) -> Self {
-        Self::new(USAGE, message.to_owned())
+        Self::new(USAGE, message.to_owned()).of_kind(io::ErrorKind::InvalidInput)
     }
 
     /// Settings are right one by one, and cannot be what is meant.
     pub(crate) fn config(message: String) -> Self {
-        Self::new(CONFIG, message)
+        Self::new(CONFIG, message).of_kind(io::ErrorKind::InvalidInput)
     }
 
     /// The program that is to be run is not there.
@@ -58,12 +77,7 @@ impl CliError {
             "{program}: there is no such program, or it may not be executed; a name without a \
              slash is looked for in PATH"
         );
-        Self::new(UNAVAILABLE, message)
-    }
-
-    /// The message, in one line.
-    pub(crate) fn text(&self) -> String {
-        self.message.replace('\n', "; ")
+        Self::new(UNAVAILABLE, message).of_kind(io::ErrorKind::NotFound)
     }
 
     /// No server can be reached at the path of a control socket.
@@ -127,6 +141,26 @@ impl CliError {
     }
 }
 
+/// The message, in one line.
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message.replace('\n', "; "))
+    }
+}
+
+impl error::Error for CliError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// For a hook: of the same kind, and with this error as its own.
+impl From<CliError> for io::Error {
+    fn from(error: CliError) -> Self {
+        Self::new(error.kind, error)
+    }
+}
+
 /// What the parser of the command line has to say: an error, or the help that was asked for.
 impl From<clap::Error> for CliError {
     fn from(error: clap::Error) -> Self {
@@ -147,12 +181,16 @@ impl From<SettingsError> for CliError {
             false => CONFIG,
         };
         Self::new(code, error.to_string())
+            .of_kind(io::ErrorKind::InvalidInput)
+            .because_of(error)
     }
 }
 
 impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
         Self::new(IO_ERROR, format!("cannot write: {error}"))
+            .of_kind(error.kind())
+            .because_of(error)
     }
 }
 
@@ -163,6 +201,8 @@ impl From<Error> for CliError {
             None => error.to_string(),
         };
         Self::new(error.exit_code(), message)
+            .of_kind(error.io_error().kind())
+            .because_of(error)
     }
 }
 
@@ -183,4 +223,46 @@ fn advice(error: &Error) -> Option<&'static str> {
         (Operation::Limit, _) => "raise the limit (ulimit -n), or lower --max-clients",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prefork_server::settings::Settings;
+    use std::error::Error as _;
+
+    fn source<T: error::Error + 'static>(error: &io::Error) -> Option<&T> {
+        let own = error.get_ref()?.downcast_ref::<CliError>()?;
+        own.source()?.downcast_ref()
+    }
+
+    /// For the hook that is told of a failed reload.
+    #[test]
+    fn an_error_keeps_its_kind_and_its_reason_on_the_way_to_a_hook() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let denied = Error::new(Operation::Bind, "127.0.0.1:80", denied);
+        let error = io::Error::from(CliError::from(denied));
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let bind: &Error = source(&error).expect("the error of the library");
+        assert_eq!(
+            (bind.operation(), bind.object()),
+            (Operation::Bind, "127.0.0.1:80")
+        );
+
+        let mut settings = Settings::new();
+        let wrong = settings
+            .set_flag("max_clients", ["many"])
+            .expect_err("no number");
+        let error = io::Error::from(CliError::from(wrong.clone()));
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(source(&error), Some(&wrong));
+        let missing = io::Error::from(CliError::no_program("cat"));
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_a_hook_is_told_stands_in_one_line() {
+        let error = CliError::config("a: one\nb: two".to_owned());
+        assert_eq!(io::Error::from(error).to_string(), "a: one; b: two");
+    }
 }

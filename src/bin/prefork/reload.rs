@@ -162,7 +162,7 @@ impl<S: Reloadable> ReloadHooks<'_, S> {
             return Ok(job);
         }
         self.is_reading = true;
-        let job = (self.read)().map_err(|failure| io::Error::other(failure.text()))?;
+        let job = (self.read)()?;
         self.is_reading = false;
         Ok(job)
     }

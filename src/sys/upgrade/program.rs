@@ -3,7 +3,10 @@
 
 #![allow(unsafe_code)]
 
-use crate::sys::{fd_registry::Registered, upgrade::instruction::VARIABLE};
+use crate::{
+    core::error::{Error, Operation},
+    sys::{fd_registry::Registered, upgrade::instruction::VARIABLE},
+};
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
@@ -25,6 +28,10 @@ use std::{
     ptr,
 };
 
+/// Where this process finds its file and its arguments.
+const OWN_FILE: &str = "/proc/self/exe";
+const OWN_ARGUMENTS: &str = "/proc/self/cmdline";
+
 /// The running program.
 #[derive(Debug)]
 pub(crate) struct RunningProgram {
@@ -41,15 +48,19 @@ impl RunningProgram {
     /// Reads it from /proc. The arguments are read early: later the program may have overwritten
     /// them, to change its name in the list of processes.
     pub(crate) fn of_this_process() -> io::Result<Self> {
-        let file = open_program(Path::new("/proc/self/exe"))?;
+        let failed = |operation, object| move |error| Error::new(operation, object, error);
+        let file = open_program(Path::new(OWN_FILE)).map_err(failed(Operation::Open, OWN_FILE))?;
         let path = match executed_as().filter(|path| leads_to(path, &file)) {
             Some(path) => path,
-            None => without_mark(fs::read_link("/proc/self/exe")?),
+            None => {
+                without_mark(fs::read_link(OWN_FILE).map_err(failed(Operation::Read, OWN_FILE))?)
+            }
         };
+        let arguments = fs::read(OWN_ARGUMENTS).map_err(failed(Operation::Read, OWN_ARGUMENTS))?;
         Ok(Self {
             file: Registered::parents(file),
             path,
-            arguments: strings(fs::read("/proc/self/cmdline")?),
+            arguments: strings(arguments),
             environment: environment(),
         })
     }

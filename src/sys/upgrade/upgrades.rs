@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     core::{
-        error::{Error, Operation},
+        error::{self, Error, Operation},
         say::say,
         state::{FdRole, Program, Snapshot},
         upgrade::Trial,
@@ -133,7 +133,7 @@ impl Upgrades {
         let path = program.unwrap_or(&self.path).to_owned();
         let failed = |error| Error::new(Operation::Upgrade, path.display().to_string(), error);
         if let Err(error) = &self.image {
-            return Err(failed(io::Error::other(format!("/proc: {error}"))));
+            return Err(failed(error::copy(error)));
         }
         if fd_registry::servers() > 1 {
             let reason = "another server runs in this process";
@@ -212,8 +212,7 @@ impl Upgrades {
         id: PreForkId,
         own: impl Iterator<Item = (RawFd, FdRole)>,
     ) -> io::Result<()> {
-        let image = self.image.as_ref();
-        let image = image.map_err(|error| io::Error::other(error.to_string()))?;
+        let image = self.image.as_ref().map_err(error::copy)?;
         state.program = self.next_program(state.program.back.take());
         let askers = self.askers.iter();
         let askers = askers.map(|asker| (asker.as_raw_fd(), FdRole::Asker));
@@ -347,5 +346,45 @@ fn listens(fd: RawFd) -> io::Result<bool> {
     match getsockopt(&descriptors::borrow_fd(fd)?, sockopt::AcceptConn) {
         Err(Errno::ENOTSOCK) => Ok(false),
         found => Ok(found?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without_proc() -> Upgrades {
+        let missing = io::Error::from_raw_os_error(Errno::ENOENT as i32);
+        let missing = Error::new(Operation::Open, "/proc/self/exe", missing);
+        Upgrades {
+            image: Err(missing.into()),
+            ..Upgrades::new(None)
+        }
+    }
+
+    fn assert_says_what_is_missing(error: &Error) {
+        assert_eq!(error.operation(), Operation::Open);
+        assert_eq!(error.object(), "/proc/self/exe");
+        let reason = error.io_error();
+        assert_eq!(reason.raw_os_error(), Some(Errno::ENOENT as i32));
+        assert_eq!(reason.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_program_that_does_not_know_itself_says_why_at_each_upgrade() {
+        let mut upgrades = without_proc();
+        for _ in 0..2 {
+            let error = upgrades.open(None).unwrap_err();
+            assert_says_what_is_missing(&error);
+        }
+    }
+
+    #[test]
+    fn a_state_without_the_running_program_says_why() {
+        let mut state = Snapshot::default();
+        let id = PreForkId::unique();
+        let saved = without_proc().save(&mut state, id, std::iter::empty());
+        let error = saved.unwrap_err();
+        assert_says_what_is_missing(&Error::new(Operation::Upgrade, "a program", error));
     }
 }
