@@ -1,7 +1,7 @@
 //! How many connections in a row a child has found queued, and how that changes its next attempt
 //! and its next wait. Decides; reads no socket and no clock.
 
-use super::{Attempt, Wakeups};
+use super::{Attempt, LastConnection, Wakeups};
 use std::time::Duration;
 
 /// Connections that were found queued, one after the other, without a wait in between.
@@ -9,13 +9,31 @@ use std::time::Duration;
 pub(super) struct BacklogStreak {
     /// Whether accept(2) blocks when no connection is queued.
     blocks: bool,
-    /// How many connections the streak has.
-    length: u32,
-    /// Whether a long streak has just ended: nothing is queued now.
-    ended: bool,
-    /// Whether accepting and serving the last connection took so long that accept(2) may have
-    /// blocked.
-    slow: bool,
+    streak: Streak,
+}
+
+/// How long a streak is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Streak {
+    /// This many connections so far.
+    Length(u32),
+    /// A long one has just ended: nothing is queued now.
+    LongEnded,
+}
+
+impl Streak {
+    const NONE: Self = Self::Length(0);
+
+    fn length(self) -> u32 {
+        match self {
+            Self::Length(length) => length,
+            Self::LongEnded => 0,
+        }
+    }
+
+    fn is_long(self) -> bool {
+        self.length() >= BacklogStreak::LIKELY
+    }
 }
 
 impl BacklogStreak {
@@ -27,13 +45,11 @@ impl BacklogStreak {
     pub(super) fn new(blocks: bool) -> Self {
         Self {
             blocks,
-            length: 0,
-            ended: false,
-            slow: false,
+            streak: Streak::NONE,
         }
     }
 
-    /// How a child that was not woken tries to accept.
+    /// How a child that was not woken tries to accept after its `last` connection.
     ///
     /// An accept(2) that finds nothing costs ten times as much as a poll: it makes a socket and a
     /// file before it looks at the queue.
@@ -41,8 +57,8 @@ impl BacklogStreak {
     /// On a blocking listener, an accept(2) that finds nothing blocks behind the idle children, and
     /// the parent believes for that time that the child is busy. The child sees that by the time
     /// that passed, and polls again before its next attempt.
-    pub(super) fn attempt(&self) -> Attempt {
-        if self.length < Self::LIKELY || self.blocks && self.slow {
+    pub(super) fn attempt(&self, last: LastConnection) -> Attempt {
+        if !self.streak.is_long() || self.blocks && last.may_have_waited() {
             Attempt::PollFirst
         } else {
             Attempt::Direct
@@ -51,9 +67,9 @@ impl BacklogStreak {
 
     /// Notes that a connection was queued. Where more are likely, they are to wake other children.
     pub(super) fn found(&mut self) -> Wakeups {
-        self.ended = false;
-        self.length = self.length.saturating_add(1);
-        if self.length == Self::LIKELY {
+        let length = self.streak.length().saturating_add(1);
+        self.streak = Streak::Length(length);
+        if length == Self::LIKELY {
             Wakeups::LeftToOthers
         } else {
             Wakeups::Wanted
@@ -62,19 +78,15 @@ impl BacklogStreak {
 
     /// Notes that none was queued.
     pub(super) fn found_nothing(&mut self) {
-        self.ended = self.length >= Self::LIKELY;
-        self.length = 0;
-    }
-
-    /// Notes how long accepting and serving a connection took, if that is known.
-    pub(super) fn took(&mut self, time: Option<Duration>) {
-        self.slow = time.is_some_and(|time| time >= Self::A_WAIT);
+        self.streak = match self.streak.is_long() {
+            true => Streak::LongEnded,
+            false => Streak::NONE,
+        };
     }
 
     /// Starts again, because the child has waited or was woken.
     pub(super) fn forget(&mut self) {
-        self.length = 0;
-        self.ended = false;
+        self.streak = Streak::NONE;
     }
 
     /// Whether the child makes its next wait in accept(2), because a long streak has ended. True
@@ -85,7 +97,11 @@ impl BacklogStreak {
     /// Where hundreds of children have been woken and share a core, the kernel would walk through
     /// all of them for each connection.
     pub(super) fn take_end(&mut self) -> bool {
-        std::mem::take(&mut self.ended) && self.blocks
+        let ended = self.streak == Streak::LongEnded;
+        if ended {
+            self.streak = Streak::NONE;
+        }
+        ended && self.blocks
     }
 }
 
@@ -93,16 +109,17 @@ impl BacklogStreak {
 mod tests {
     use super::*;
 
-    const FAST: Option<Duration> = Some(Duration::from_micros(49));
-    const SLOW: Option<Duration> = Some(BacklogStreak::A_WAIT);
+    const FAST: LastConnection = LastConnection(Duration::from_micros(49));
+    const SLOW: LastConnection = LastConnection(BacklogStreak::A_WAIT);
+    const UNKNOWN: LastConnection = LastConnection(Duration::ZERO);
 
-    /// Finds `count` connections queued, and returns how often the child polled before an attempt.
-    fn found(streak: &mut BacklogStreak, count: u32, took: Option<Duration>) -> u32 {
+    /// Finds `count` connections queued, each after one like `last`, and returns how often the child
+    /// polled before an attempt.
+    fn found(streak: &mut BacklogStreak, count: u32, last: LastConnection) -> u32 {
         let mut looks = 0;
         for _ in 0..count {
-            looks += u32::from(streak.attempt() == Attempt::PollFirst);
+            looks += u32::from(streak.attempt(last) == Attempt::PollFirst);
             let _ = streak.found();
-            streak.took(took);
         }
         looks
     }
@@ -112,7 +129,7 @@ mod tests {
         for blocks in [false, true] {
             let mut streak = BacklogStreak::new(blocks);
             assert_eq!(found(&mut streak, 1_000, FAST), BacklogStreak::LIKELY);
-            assert_eq!(found(&mut streak, 1_000, None), 0, "no clock, no reason");
+            assert_eq!(found(&mut streak, 1_000, UNKNOWN), 0, "no clock, no reason");
         }
     }
 
@@ -120,22 +137,19 @@ mod tests {
     fn a_slow_one_is_followed_by_a_look_where_it_may_have_been_a_wait() {
         let mut streak = BacklogStreak::new(true);
         found(&mut streak, 1_000, FAST);
-        streak.took(SLOW);
-        assert_eq!(found(&mut streak, 1_000, FAST), 1);
+        assert_eq!(found(&mut streak, 1, SLOW), 1);
+        assert_eq!(found(&mut streak, 1_000, FAST), 0);
         assert_eq!(found(&mut BacklogStreak::new(true), 1_000, SLOW), 1_000);
         let looks = found(&mut BacklogStreak::new(false), 1_000, SLOW);
         assert_eq!(looks, BacklogStreak::LIKELY);
     }
 
     #[test]
-    fn a_child_leaves_the_wakeups_once_at_the_eighth_however_slow_it_is() {
-        for took in [FAST, SLOW] {
-            let mut streak = BacklogStreak::new(true);
-            for number in 1..=100 {
-                let leaves = streak.found() == Wakeups::LeftToOthers;
-                assert_eq!(leaves, number == BacklogStreak::LIKELY);
-                streak.took(took);
-            }
+    fn a_child_leaves_the_wakeups_once_at_the_eighth() {
+        let mut streak = BacklogStreak::new(true);
+        for number in 1..=100 {
+            let leaves = streak.found() == Wakeups::LeftToOthers;
+            assert_eq!(leaves, number == BacklogStreak::LIKELY);
         }
     }
 

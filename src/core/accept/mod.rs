@@ -150,6 +150,9 @@ enum Approach {
     /// It has reached its limit and looks for no other connection, unless it was told to stop
     /// meanwhile: in a shutdown no other child replaces it.
     Never,
+    /// It was told to stop and has tried each listener since. It does so again only while that is
+    /// not long ago.
+    Drained,
 }
 
 impl Approach {
@@ -162,6 +165,14 @@ impl Approach {
         match self {
             Self::WokenFromWait => Self::Wait,
             _ => Self::Try,
+        }
+    }
+
+    /// The same of a child that has reached its limit.
+    fn at_limit(self) -> Self {
+        match self {
+            Self::Drained => Self::Drained,
+            _ => Self::Never,
         }
     }
 }
@@ -216,6 +227,11 @@ impl LastConnection {
     fn may_be_slow(self) -> bool {
         self.0 >= Self::TRYING
     }
+
+    /// Whether accept(2), where it blocks, may have waited for it.
+    fn may_have_waited(self) -> bool {
+        self.0 >= BacklogStreak::A_WAIT
+    }
 }
 
 /// The accept loop of one child.
@@ -226,8 +242,6 @@ pub(crate) struct AcceptMachine {
     mode: WaitMode,
     streak: BacklogStreak,
     last: LastConnection,
-    /// Whether the child has tried each listener since it was told to stop.
-    has_drained: bool,
 }
 
 impl AcceptMachine {
@@ -241,7 +255,6 @@ impl AcceptMachine {
             mode: WaitMode::new(config.takes_turns),
             streak: BacklogStreak::new(config.blocks),
             last: LastConnection::default(),
-            has_drained: false,
             config,
         }
     }
@@ -252,10 +265,11 @@ impl AcceptMachine {
         use Observation as Saw;
         match (self.state, seen) {
             (LoopState::Leaving, _) => Action::Leave,
-            (LoopState::CheckingIn(_), Saw::ToldToStop) => self.drain(),
-            (LoopState::CheckingIn(_), Saw::ToldLongAgo) if self.has_drained => self.leave(),
-            (LoopState::CheckingIn(_), Saw::ToldLongAgo) => self.drain(),
-            (LoopState::Draining, Saw::Found) => self.serve(Approach::Try, Wakeups::LeftToOthers),
+            (LoopState::CheckingIn(Approach::Drained), Saw::ToldLongAgo) => self.leave(),
+            (LoopState::CheckingIn(_), Saw::ToldToStop | Saw::ToldLongAgo) => self.drain(),
+            (LoopState::Draining, Saw::Found) => {
+                self.serve(Approach::Drained, Wakeups::LeftToOthers)
+            }
             (LoopState::Draining, Saw::NothingQueued) => self.leave(),
             (LoopState::CheckingIn(Approach::Never), Saw::GoOn) => self.leave(),
             (LoopState::CheckingIn(approach), Saw::GoOn) => self.approach(approach),
@@ -288,7 +302,6 @@ impl AcceptMachine {
 
     fn drain(&mut self) -> Action {
         self.state = LoopState::Draining;
-        self.has_drained = true;
         Action::Drain {
             attempt: if self.config.blocks {
                 Attempt::PollFirst
@@ -307,7 +320,7 @@ impl AcceptMachine {
         let (attempt, wakeups) = if approach.is_woken() {
             (Attempt::Direct, self.mode.wakeups())
         } else {
-            (self.streak.attempt(), Wakeups::Wanted)
+            (self.streak.attempt(self.last), Wakeups::Wanted)
         };
         Action::Accept { attempt, wakeups }
     }
@@ -376,10 +389,9 @@ impl AcceptMachine {
 
     fn served(&mut self, next: Approach, took: Option<Duration>, number: u64) -> Action {
         self.last = LastConnection(took.unwrap_or_default());
-        self.streak.took(took);
         let limit = self.config.max_requests;
         if limit != 0 && number >= limit {
-            return self.check_in(Approach::Never);
+            return self.check_in(next.at_limit());
         }
         self.state = LoopState::CheckingIn(next);
         Action::CheckIn {
