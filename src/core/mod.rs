@@ -37,6 +37,8 @@ pub(crate) mod pool;
 pub(crate) mod proxy;
 pub(crate) mod queue;
 pub(crate) mod queue_times;
+#[cfg(test)]
+pub(crate) mod random;
 pub(crate) mod repeats;
 pub(crate) mod replacement;
 pub(crate) mod report;

@@ -4,10 +4,6 @@
 mod kernel;
 mod model;
 mod pipe;
-pub(crate) mod random;
 mod world;
 
-pub(crate) use self::{
-    random::Random,
-    world::{ShutdownBegan, Simulated, World},
-};
+pub(crate) use self::world::{ShutdownBegan, Simulated, World};

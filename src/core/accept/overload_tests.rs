@@ -6,7 +6,7 @@ use super::{
     shedding::{AgeLimits, Shedding},
     sweep::Sweep,
 };
-use crate::core::{simulation::random::Random, time::Time};
+use crate::core::{random::Random, time::Time};
 use std::{collections::VecDeque, time::Duration};
 
 const CHILDREN: usize = 20;

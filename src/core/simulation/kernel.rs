@@ -1,12 +1,10 @@
 //! A model of the kernel's process table, which reuses pids at once, for children or for foreign
 //! processes. Knows nothing of the loop.
 
-use super::{
-    model::{Model, ModelActivity},
-    random::Random,
-};
+use super::model::{Model, ModelActivity};
 use crate::core::{
     child::{ChildId, Collected, Signal, WaitStatus},
+    random::Random,
     system::Reaped,
 };
 

@@ -14,10 +14,11 @@ mod upgrade;
 pub(crate) use self::laws::ShutdownBegan;
 
 use self::{board::ModelBoard, children::ReplaceAfter, signals::Signals, upgrade::ModelTrial};
-use super::{kernel::Kernel, model::Fault, random::Random};
+use super::{kernel::Kernel, model::Fault};
 use crate::core::{
     child::ChildId,
     config::{Attributes, CommChannel, Config, ThreadCheck},
+    random::Random,
     time::Time,
     time_limits::InHand,
     wire::{BoardEntry, CommWords},

@@ -1,4 +1,5 @@
-//! A small generator of random numbers. Knows nothing of the simulation.
+//! A small generator of random numbers, for tests that draw cases from a seed. Has no other source
+//! of chance.
 
 /// The same numbers for the same seed everywhere (SplitMix64).
 #[derive(Debug)]
