@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::source::{collect, is_rust, root};
+
 use reading::{Entry, Id, Test, entries, listed, target, tests, without_harness};
 
 /// The sections: letter, what they are about, how many entries they have.
@@ -58,10 +60,6 @@ the same test fails if it is out of date.
 
 // The repository.
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -91,26 +89,16 @@ type File = (String, String);
 
 /// All source files but those of this test, whose strings look like tests.
 fn sources() -> Vec<File> {
-    let mut files = Vec::new();
-    for folder in ["src", "tests"] {
-        collect(&root().join(folder), &mut files);
-    }
+    let paths = ["src", "tests"].map(|folder| collect(&root().join(folder), is_rust));
+    let file = |path: &PathBuf| {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        (name, read(path))
+    };
+    let mut files: Vec<File> = paths.iter().flatten().map(file).collect();
     files.sort();
     assert!(files.len() > 60, "the source has moved");
     files.retain(|(name, _)| !name.starts_with("tests/rules/catalogue"));
     files
-}
-
-fn collect(folder: &Path, files: &mut Vec<File>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let name = path.strip_prefix(root()).unwrap().display().to_string();
-            files.push((name, read(&path)));
-        }
-    }
 }
 
 /// Every test that is named after an entry, with its file.

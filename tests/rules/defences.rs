@@ -1,7 +1,7 @@
 //! Comments of the form "Without `name` the test fails" against the source: what they name is there.
 //! Judges no test; whether it fails without the defence is for its author to try.
 
-use super::source::{collect, root, sources, words};
+use super::source::{collect, is_rust, root, sources, words};
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 /// A file of the source: its path in `src`, and the names in its code.
@@ -12,14 +12,12 @@ struct Source {
 
 /// The files of Rust in a folder of the repository, with their text.
 fn files(folder: &str) -> Vec<(String, String)> {
-    let mut paths = Vec::new();
-    collect(&root().join(folder), &mut paths);
-    paths.sort();
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("it can be read");
         let path = path.strip_prefix(root()).expect("it is in the repository");
         (path.display().to_string(), text)
     };
+    let paths = collect(&root().join(folder), is_rust);
     paths.into_iter().map(read).collect()
 }
 

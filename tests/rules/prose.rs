@@ -1,6 +1,7 @@
 //! The documents as text: their lines fit a terminal, and their links lead somewhere. Judges no
 //! contents; starts no server.
 
+use super::source::collect;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,30 +13,14 @@ const WIDTH: usize = 100;
 
 /// Every document of the repository, with the text.
 fn documents() -> Vec<(PathBuf, String)> {
-    let mut paths = Vec::new();
-    collect(Path::new(env!("CARGO_MANIFEST_DIR")), &mut paths);
-    paths.sort();
+    let is_document: fn(&Path) -> bool = |path| path.extension().is_some_and(|it| it == "md");
+    let paths = collect(Path::new(env!("CARGO_MANIFEST_DIR")), is_document);
     assert!(paths.len() > 15, "the documents have moved: {paths:?}");
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("it can be read");
         (path, text)
     };
     paths.into_iter().map(read).collect()
-}
-
-/// The documents in a folder, but for what is built or hidden.
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let (name, path) = (entry.file_name(), entry.path());
-        let name = name.to_string_lossy();
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder && name != "target" && !name.starts_with('.') {
-            collect(&path, paths);
-        } else if !is_folder && name.ends_with(".md") {
-            paths.push(path);
-        }
-    }
 }
 
 /// The lines outside of code blocks, with their numbers.

@@ -9,7 +9,7 @@
     reason = "a test fails by a panic"
 )]
 
-use super::source::collect;
+use super::source::{collect, is_rust};
 use std::{
     collections::BTreeSet,
     fs,
@@ -28,9 +28,7 @@ const OUTSIDE: [&str; 2] = ["fuzzing", "internals.rs"];
 
 fn sources() -> Vec<(String, String)> {
     let src = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    collect(&src, &mut paths);
-    paths.sort();
+    let paths = collect(&src, is_rust);
     assert!(paths.len() > 30, "the source has moved");
     let name = |path: &Path| path.strip_prefix(&src).unwrap().display().to_string();
     let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap());

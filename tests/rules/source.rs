@@ -25,9 +25,7 @@ pub(super) struct File {
 
 pub(super) fn sources() -> Vec<File> {
     let src = root().join("src");
-    let mut paths = Vec::new();
-    collect(&src, &mut paths);
-    paths.sort();
+    let paths = collect(&src, is_rust);
     assert!(paths.len() > 30, "the source has moved");
     let source = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
@@ -57,16 +55,31 @@ fn is_of_tests(name: &OsStr) -> bool {
     })
 }
 
-/// The files of Rust in a folder.
-pub(super) fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, paths);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            paths.push(path);
+/// The files below a folder that are wanted, in order; not those that are built or hidden.
+pub(super) fn collect(folder: &Path, is_wanted: fn(&Path) -> bool) -> Vec<PathBuf> {
+    let mut folders = vec![folder.to_owned()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            match entry.file_type().unwrap().is_dir() {
+                true if is_built_or_hidden(&entry.file_name()) => {}
+                true => folders.push(path),
+                false => found.extend(is_wanted(&path).then_some(path)),
+            }
         }
     }
+    found.sort();
+    found
+}
+
+fn is_built_or_hidden(folder: &OsStr) -> bool {
+    folder == "target" || folder.to_string_lossy().starts_with('.')
+}
+
+pub(super) fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rs")
 }
 
 /// The code alone, each line kept: comments are dropped and string literals emptied.

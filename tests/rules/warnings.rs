@@ -1,10 +1,8 @@
 //! The warnings of the source against `docs/operations.md`: each has a row that says what has happened
 //! and what to do. Reads texts; runs nothing of the library.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use super::source::{collect, is_rust, root};
+use std::fs;
 
 /// What begins a message that an operator may read. Those that answer a program only, at the
 /// levels info and debug, are not listed.
@@ -12,21 +10,6 @@ const CALLS: [&str; 4] = ["say!(", ".notice(", "log::warn!(", "log::error!("];
 
 /// How many words of a part of a message its row must have: the rest may be left out there.
 const WORDS: usize = 4;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            collect(&path, paths);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            paths.push(path);
-        }
-    }
-}
 
 /// The code of a file without comments and without the tests at its end.
 fn code(text: &str) -> String {
@@ -111,10 +94,8 @@ fn each_warning_has_a_row_in_the_manual() {
         .lines()
         .filter(|line| line.starts_with('|'))
         .collect();
-    let mut paths = Vec::new();
-    collect(&root().join("src"), &mut paths);
     let (mut found, mut missing) = (0, Vec::new());
-    for path in paths {
+    for path in collect(&root().join("src"), is_rust) {
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         if stem.is_some_and(|stem| stem.ends_with("tests") || stem == "say") {
             continue;
