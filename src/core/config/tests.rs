@@ -1,6 +1,7 @@
 //! The table of attributes, and how values that make no sense are normalised and kept.
 
 use super::*;
+use crate::core::title::{Activity, Title};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -185,6 +186,112 @@ fn each_attribute_is_described() {
         for words in [row.unit, row.normalised, row.read] {
             assert!(!words.is_empty() && !words.ends_with('.'), "{row:?}");
         }
+    }
+}
+
+/// What the words of each row that is normalised say, as cases: what is asked for, and the row's value
+/// in force.
+#[rustfmt::skip]
+const NORMALISED: [(&str, &str, &[(&str, &str)]); 6] = [
+    ("min_spare_servers", "less than 1 becomes 1", &[
+        ("min_spare_servers=0", "1"),
+        ("min_spare_servers=1", "1"),
+        ("min_spare_servers=2 max_spare_servers=9", "2"),
+    ]),
+    ("max_spare_servers", "not above `min_spare_servers` becomes `min_spare_servers` + 1", &[
+        ("min_spare_servers=3 max_spare_servers=2", "4"),
+        ("min_spare_servers=3 max_spare_servers=3", "4"),
+        ("min_spare_servers=3 max_spare_servers=5", "5"),
+    ]),
+    ("start_servers", "0 becomes 5; more than `max_clients` becomes `max_clients`", &[
+        ("start_servers=0", "5"),
+        ("start_servers=9 max_clients=4", "4"),
+        ("start_servers=4 max_clients=4", "4"),
+    ]),
+    ("max_clients", "0 becomes 50", &[("max_clients=0", "50"), ("max_clients=1", "1")]),
+    ("server_check_ack", "none and zero become `timeout` × 1.5 from the start on", &[
+        ("timeout=10s server_check_ack=none", "15s"),
+        ("timeout=10s server_check_ack=0s", "15s"),
+        ("timeout=10s server_check_ack=1s", "1s"),
+    ]),
+    ("limit_jitter", "more than 100 becomes 100", &[
+        ("limit_jitter=101", "100"),
+        ("limit_jitter=100", "100"),
+    ]),
+];
+
+/// The words of two rows are about what a value means, which stays as it is.
+const MEANT: [(&str, &str); 2] = [
+    (
+        "replace_at_once",
+        "0 means a tenth of the children, at least 1",
+    ),
+    (
+        "process_title",
+        "never; control characters are shown as `?`, 40 bytes at most",
+    ),
+];
+
+fn row(name: &str) -> &'static Attribute {
+    let mut rows = Config::attributes().iter();
+    rows.find(|row| row.name == name).expect("a row")
+}
+
+/// A configuration that is asked for like this: `max_clients=4 start_servers=9`.
+fn asked(texts: &str) -> Config {
+    let mut config = Config::default();
+    for text in texts.split(' ') {
+        let (name, value) = text.split_once('=').expect("a name and a value");
+        row(name).set(&mut config, value).expect("a value");
+    }
+    config
+}
+
+#[test]
+fn the_words_about_normalising_say_what_is_done() {
+    for (name, words, cases) in NORMALISED {
+        assert_eq!(row(name).normalised, words, "the cases are for other words");
+        for (texts, expected) in cases {
+            let in_force = asked(texts).in_force();
+            assert_eq!(row(name).text(&in_force), *expected, "{name}: {texts}");
+        }
+    }
+    let attributes = Attributes::from(asked("replace_at_once=0"));
+    let at_once = [1, 19, 20, 200].map(|children| attributes.replacements_at_once(children));
+    assert_eq!(at_once, [1, 1, 2, 20]);
+    let title = Title::new(&format!("a\u{1b}{}", "b".repeat(50)));
+    let shown = title.text(Activity::Free);
+    let expected = format!("a?{}: free", "b".repeat(38));
+    assert_eq!(shown.bytes(), expected.as_bytes());
+}
+
+/// A row whose words say "never", or have no case above, has no value that is changed.
+#[test]
+fn what_is_never_normalised_is_left_as_it_is() {
+    let has_cases = |row: &Attribute| NORMALISED.iter().any(|(name, ..)| *name == row.name);
+    let texts = "0 1 7 101 18446744073709551615 0s 1ns 10000d none true false stdout private \
+                 control poe refuse warn a\u{1b}b";
+    for row in Config::attributes().iter().filter(|row| !has_cases(row)) {
+        let is_meant = MEANT.contains(&(row.name, row.normalised));
+        assert!(
+            is_meant || row.normalised == "never",
+            "{}: no case",
+            row.name
+        );
+        let mut tried = 0;
+        for text in texts.split(' ') {
+            let mut config = Config::default();
+            if row.set(&mut config, text).is_ok() {
+                tried += 1;
+                assert_eq!(
+                    row.text(&config.in_force()),
+                    row.text(&config),
+                    "{}",
+                    row.name
+                );
+            }
+        }
+        assert!(tried >= 2, "{}: hardly a value was tried", row.name);
     }
 }
 
