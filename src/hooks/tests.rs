@@ -11,13 +11,13 @@ use crate::{
     hooks::comm::Comm,
 };
 
-/// Makes `Recorder`, all of whose hooks note their name and go on to the default, and `call_all`,
+/// Makes `HookRecorder`, all of whose hooks note their name and go on to the default, and `call_all`,
 /// which calls each of them once; from one list, so that none is in the one and not the other.
 macro_rules! record {
     ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
-        struct Recorder(Calls);
+        struct HookRecorder(Calls);
 
-        impl PreForkHooks for Recorder {
+        impl PreForkHooks for HookRecorder {
             $(
                 fn $name(&mut self, $($arg: $type),*) $(-> $result)? {
                     self.0.note(concat!("own ", stringify!($name)));
@@ -221,7 +221,7 @@ fn the_list_of_hooks_is_complete() {
 #[test]
 fn every_hook_reaches_the_implementation_through_every_type_that_forwards() {
     let calls = Calls::default();
-    let recorder = || Recorder(calls.clone());
+    let recorder = || HookRecorder(calls.clone());
     let expected: Vec<_> = NAMES
         .iter()
         .map(|name| format!("{name}: own {name}"))
@@ -231,9 +231,9 @@ fn every_hook_reaches_the_implementation_through_every_type_that_forwards() {
     };
     let direct = call_all(&mut recorder(), &calls);
     assert_eq!(reached(direct), expected, "itself");
-    let by_reference = call_all::<&mut Recorder>(&mut &mut recorder(), &calls);
+    let by_reference = call_all::<&mut HookRecorder>(&mut &mut recorder(), &calls);
     assert_eq!(reached(by_reference), expected, "&mut H");
-    let boxed = call_all::<Box<Recorder>>(&mut Box::new(recorder()), &calls);
+    let boxed = call_all::<Box<HookRecorder>>(&mut Box::new(recorder()), &calls);
     assert_eq!(reached(boxed), expected, "Box<H>");
     let mut dynamic: Box<dyn PreForkHooks> = Box::new(recorder());
     let dynamic = call_all(&mut dynamic, &calls);
@@ -243,7 +243,7 @@ fn every_hook_reaches_the_implementation_through_every_type_that_forwards() {
 #[test]
 fn an_override_that_calls_the_default_changes_nothing() {
     let calls = Calls::default();
-    let by_override = call_all(&mut Recorder(calls.clone()), &calls);
+    let by_override = call_all(&mut HookRecorder(calls.clone()), &calls);
     let by_default = call_all(&mut DefaultHooks, &calls);
     for ((name, own), (_, default)) in by_override.iter().zip(&by_default) {
         // The effect is the same; only the override's record is missing.
@@ -256,7 +256,7 @@ fn an_override_that_calls_the_default_changes_nothing() {
 #[test]
 fn a_default_that_calls_another_method_calls_the_hook() {
     let calls = Calls::default();
-    let outcome = call_all(&mut Recorder(calls.clone()), &calls);
+    let outcome = call_all(&mut HookRecorder(calls.clone()), &calls);
     for (hook, called) in [
         ("server_timeout_busy", "server_timeout"),
         ("server_timeout_free", "server_timeout"),

@@ -1,5 +1,5 @@
 //! Chaos: a server under load whose children are killed, stopped and broken all the while, and the
-//! books that tell whether a client paid for it who should not have.
+//! record that tells whether a client paid for it who should not have.
 //!
 //! The definitions. A connection is *lost* if its client did not get the whole of the right answer.
 //! A loss is *excused* if the connection was in the hands of a child that had been killed or

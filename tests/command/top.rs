@@ -277,7 +277,7 @@ fn connections(screen: &str) -> Option<u64> {
 
 /// Waits until the screen has the living children, all of them free, and none that has gone. Returns
 /// how many connections were taken.
-fn books_are_right(terminal: &Terminal, server: &Server, gone: &[u32]) -> u64 {
+fn numbers_are_right(terminal: &Terminal, server: &Server, gone: &[u32]) -> u64 {
     terminal.until("the right children", |screen| {
         let mut shown = rows(screen);
         shown.sort_unstable();
@@ -329,13 +329,13 @@ fn hostile_children_garble_nothing(world: &mut World) {
     }
     assert_eq!((terminal.top(), terminal.title()), (top, title));
     assert_eq!(helper_of(&server), helper);
-    // The books, once they have gone.
+    // The numbers, once they have gone.
     for pid in &pids {
         // OK if the parent has replaced it: a random number may ask for that.
         let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
     }
     drop(clients);
-    let taken = books_are_right(&terminal, &server, &pids);
+    let taken = numbers_are_right(&terminal, &server, &pids);
     assert!(taken <= 5, "{taken} connections were taken");
     let (mut client, _) = hold(&server, 1);
     client[0].ask("GET /after");

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::strace::{self, Fault, Point, Role, Trace};
 use crate::support::{Gate, Programs, Scenarios, Signal, World, pause, processes, scenarios};
-use crate::walked::Client;
+use crate::walked::WalkedClient;
 use crate::walking::{HANG, Run, Walk, send, walk_all};
 
 pub const PROGRAMS: Programs = program::PROGRAMS;
@@ -168,7 +168,7 @@ impl Run {
     }
 
     /// Waits for the first parent, and has a client in hand and an idle child then.
-    fn begin(&mut self) -> Option<Client> {
+    fn begin(&mut self) -> Option<WalkedClient> {
         let start = Instant::now();
         self.await_that("before it has a parent", |run| {
             run.find_address();
@@ -177,7 +177,9 @@ impl Run {
         let address = self.address.clone()?;
         let mut held = None;
         while held.is_none() && !self.has_ended() && start.elapsed() < HANG {
-            held = Client::connect(&address).and_then(Client::greeted).ok();
+            held = WalkedClient::connect(&address)
+                .and_then(WalkedClient::greeted)
+                .ok();
         }
         // One that has not come so far may end with its parent.
         self.await_that("before a second child waits for clients", |run| {
@@ -201,8 +203,8 @@ impl Run {
     }
 
     /// The client in hand is answered, a signal is passed on, and a child dies.
-    fn go_on(&mut self, held: Option<Client>) {
-        let answered = held.map_or(Ok(()), Client::ends_well);
+    fn go_on(&mut self, held: Option<WalkedClient>) {
+        let answered = held.map_or(Ok(()), WalkedClient::ends_well);
         if let Err(error) = answered {
             self.loss = Some(format!("the client in hand: {error}"));
         }

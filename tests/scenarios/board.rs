@@ -15,7 +15,7 @@ use nix::sys::prctl::set_pdeathsig;
 use prefork_server::servers::TcpConn;
 use prefork_server::{PreFork, TcpServer};
 
-use crate::subject::{Books, expect_busy};
+use crate::subject::{BusyCount, expect_busy};
 use crate::support::{
     Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, pause,
     port_is_free, programs, scenarios, try_connect, until,
@@ -43,14 +43,14 @@ fn board(args: Args) -> Result<(), Box<dyn Error>> {
     ENOUGH
         .set(Path::new(path).with_extension("enough"))
         .unwrap();
-    let books = Books::new(path)?.drop_stderr();
+    let counted = BusyCount::new(path)?.drop_stderr();
     let server = TcpServer::new(answer).max_requests(0);
     let mut prefork = PreFork::builder(server)
         .start_servers(CHILDREN)
         .min_spare_servers(1)
         .max_spare_servers(CHILDREN)
         .max_clients(at_first)
-        .hooks(books)
+        .hooks(counted)
         .start()?;
     if at_first < CHILDREN {
         prefork.monitor_mut().set_max_clients(CHILDREN);
@@ -123,30 +123,30 @@ fn under_load<R>(address: &Address, work: impl FnOnce() -> R) -> R {
 }
 
 fn pool(world: &mut World, arguments: &[&str]) -> (Server, Address, PathBuf) {
-    let books = world.tempdir().join("busy");
+    let counted = world.tempdir().join("busy");
     let server = world
         .program("board")
         .args(arguments)
         .arg("--busy")
-        .arg(&books)
+        .arg(&counted)
         .spawn();
     let address = server.address();
     server.expect_children(CHILDREN);
-    (server, address, books)
+    (server, address, counted)
 }
 
 /// The children change state often; some words reach the parent by the pipe, others by the board.
 /// When all is quiet its counts are right. (Without reading the board, or with reading it before
 /// the pipes, they are not.)
 fn the_books_follow_the_children_under_load(world: &mut World) {
-    let (server, address, books) = pool(world, &[]);
+    let (server, address, counted) = pool(world, &[]);
     for round in 0..24 {
         under_load(&address, || pause(Duration::from_millis(20 + round)));
         let busy = round as usize % (CHILDREN + 1);
         let held = hold(&address, busy);
-        expect_busy(&books, busy);
+        expect_busy(&counted, busy);
         drop(held);
-        expect_busy(&books, 0);
+        expect_busy(&counted, 0);
     }
     server.stop(Signal::SIGTERM, SOON);
 }
@@ -154,7 +154,7 @@ fn the_books_follow_the_children_under_load(world: &mut World) {
 /// The parent was stopped, with or without WILL_LOOK set: it knows what the children did meanwhile
 /// when it continues.
 fn c09_a_parent_that_was_stopped_finds_what_was_noted(world: &mut World) {
-    let (server, address, books) = pool(world, &[]);
+    let (server, address, counted) = pool(world, &[]);
     for round in 0..8 {
         let held = under_load(&address, || {
             pause(Duration::from_millis(30 + round));
@@ -162,40 +162,40 @@ fn c09_a_parent_that_was_stopped_finds_what_was_noted(world: &mut World) {
             hold(&address, 3)
         });
         server.signal(Signal::SIGCONT);
-        expect_busy(&books, 3);
+        expect_busy(&counted, 3);
         server.signal(Signal::SIGSTOP);
         drop(held);
         server.signal(Signal::SIGCONT);
-        expect_busy(&books, 0);
+        expect_busy(&counted, 0);
     }
     server.stop(Signal::SIGTERM, SOON);
 }
 
 /// The board has room for the `max_clients` of the start. Further children write words to the pipe.
 fn more_children_than_there_were_to_be_are_known_as_well(world: &mut World) {
-    let (server, address, books) = pool(world, &["--max-clients", "2"]);
+    let (server, address, counted) = pool(world, &["--max-clients", "2"]);
     for _ in 0..4 {
         under_load(&address, || pause(Duration::from_millis(30)));
         let held = hold(&address, CHILDREN);
-        expect_busy(&books, CHILDREN);
+        expect_busy(&counted, CHILDREN);
         drop(held);
-        expect_busy(&books, 0);
+        expect_busy(&counted, 0);
     }
     server.stop(Signal::SIGTERM, SOON);
 }
 
 /// Its pipe is hardly ever read to the end, but the board is read all the same.
 fn a_child_that_floods_is_known_to_be_busy(world: &mut World) {
-    let (server, address, books) = pool(world, &[]);
+    let (server, address, counted) = pool(world, &[]);
     under_load(&address, || pause(Duration::from_millis(50)));
     let mut client = connect(&address);
     client.send_line("flood");
-    expect_busy(&books, 1);
+    expect_busy(&counted, 1);
     assert!(client.is_silent(Duration::from_millis(100)), "it floods");
-    File::create(books.with_extension("enough")).unwrap();
+    File::create(counted.with_extension("enough")).unwrap();
     client.read_line();
     drop(client);
-    expect_busy(&books, 0);
+    expect_busy(&counted, 0);
     server.stop(Signal::SIGTERM, SOON);
 }
 
@@ -240,7 +240,7 @@ fn f01_children_that_were_promised_a_look_find_their_parent_gone(world: &mut Wor
 /// failed starts.)
 fn a01_a_connection_that_only_the_board_tells_of_shows_that_the_start_has_held(world: &mut World) {
     const CRASHES: usize = 40;
-    let (server, address, books) = pool(world, &[]);
+    let (server, address, counted) = pool(world, &[]);
     under_load(&address, || {
         for crash in 1..=CRASHES {
             let mut client = connect(&address);
@@ -252,7 +252,7 @@ fn a01_a_connection_that_only_the_board_tells_of_shows_that_the_start_has_held(w
         }
     });
     server.expect_children(CHILDREN);
-    expect_busy(&books, 0);
+    expect_busy(&counted, 0);
     server.stop(Signal::SIGTERM, SOON);
     let told = server.stdout();
     let crashed = told.matches(": Killed").count();

@@ -174,13 +174,13 @@ fn the_manifests_leave_time_to_stop(_: &mut World) {
 // Stops under load.
 
 /// Clients that ask again and again, one request a connection.
-struct Load {
+struct SteadyClients {
     stopped: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
     clients: Vec<JoinHandle<Vec<String>>>,
 }
 
-impl Load {
+impl SteadyClients {
     fn start(address: &Address, clients: usize) -> Self {
         let (stopped, answered) = <(Arc<AtomicBool>, Arc<AtomicU64>)>::default();
         let start = |_| {
@@ -275,7 +275,7 @@ fn in_envoys_words(address: SocketAddr) -> String {
 /// One of two servers behind a balancer stops while clients ask.
 fn a_stop_loses_no_request(address: &Address, servers: [Server; 2]) {
     until("the balancer to serve", SOON, || answer(address).ok());
-    let load = Load::start(address, 4);
+    let load = SteadyClients::start(address, 4);
     load.goes_on(50);
     let [one, two] = servers;
     stop(&one);

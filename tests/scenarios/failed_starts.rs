@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::subject::{Held, Strace, deaths, ends_well, expect_exit, expect_up, pids, send};
+use crate::subject::{Held, InjectedErrors, deaths, ends_well, expect_exit, expect_up, pids, send};
 use crate::support::{SOON, Scenarios, Signal, World, holds, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -113,7 +113,8 @@ fn e04_a_child_that_cannot_be_watched_is_killed_and_replaced(world: &mut World) 
     let server = world.spawn("serve", &["--start", "1"]);
     let address = server.address();
     expect_up(&server, 1);
-    let Some(strace) = Strace::attach(world, server.pid(), "epoll_ctl:error=ENOSPC:when=1") else {
+    let Some(strace) = InjectedErrors::attach(world, server.pid(), "epoll_ctl:error=ENOSPC:when=1")
+    else {
         return ends_well(&server);
     };
     let mut held = Held::new(&address);
@@ -140,7 +141,7 @@ fn e04_children_that_can_never_be_watched_are_forked_ever_more_slowly(world: &mu
     let address = server.address();
     expect_up(&server, 1);
     // Every call that adds: those that remove come in between, and fail as well.
-    let Some(strace) = Strace::attach(world, server.pid(), "epoll_ctl:error=ENOSPC") else {
+    let Some(strace) = InjectedErrors::attach(world, server.pid(), "epoll_ctl:error=ENOSPC") else {
         return ends_well(&server);
     };
     let mut held = Held::new(&address);

@@ -330,7 +330,7 @@ fn o33_without_coalescing_a_forged_board_moves_nothing(world: &mut World) {
         drop(other);
     }
     // Those that have just lost their clients may not have been heard yet.
-    until("one child to be busy by the books", SOON, || {
+    until("one child to be counted as busy", SOON, || {
         stdin.write_all(b"b\n").unwrap();
         let last = |text: &str| {
             text.rsplit_once("busy ")

@@ -15,7 +15,7 @@ use nix::unistd::{SysconfVar, Uid, setuid, sysconf};
 use prefork_server::servers::TcpConn;
 use prefork_server::{PreFork, TcpServer};
 
-use crate::subject::{Books, expect_busy};
+use crate::subject::{BusyCount, expect_busy};
 use crate::support::{
     Address, Args, Client, Programs, SOON, Scenarios, Signal, World, connect, pause, programs,
     scenarios,
@@ -48,7 +48,7 @@ const NOBODY: u32 = 65534;
 // The program.
 
 fn hostile(args: Args) -> Result<(), Box<dyn Error>> {
-    let books = Books::new(args.value("--busy").expect("a file"))?;
+    let counted = BusyCount::new(args.value("--busy").expect("a file"))?;
     let server = TcpServer::new(answer).max_requests(0);
     let mut prefork = PreFork::builder(server)
         // No surplus before clients come: a child that is culled as it accepts counts as retiring.
@@ -60,7 +60,7 @@ fn hostile(args: Args) -> Result<(), Box<dyn Error>> {
         .cull_after(Duration::from_millis(100))
         // A child that is culled has to come to run meanwhile. Much less than they lie for.
         .kill_timeout(Duration::from_secs(2))
-        .hooks(books)
+        .hooks(counted)
         .start()?;
     println!("listening on {}", prefork.server().local_addrs()[0]);
     prefork.run()?;
@@ -279,9 +279,9 @@ fn a_child_that_scribbles_over_shared_memory_harms_nobody_else(world: &mut World
         return;
     }
     const HELD: usize = 4;
-    let books = world.tempdir().join("busy");
+    let counted = world.tempdir().join("busy");
     let enough = world.tempdir().join("enough");
-    let server = world.program("hostile").arg("--busy").arg(&books).spawn();
+    let server = world.program("hostile").arg("--busy").arg(&counted).spawn();
     let address = server.address();
     let mut held = hold(&address, HELD);
     let mut attacker = connect(&address);
@@ -313,9 +313,9 @@ fn a_child_that_scribbles_over_shared_memory_harms_nobody_else(world: &mut World
     for (client, pid) in &mut held {
         assert_eq!(client.ask("who?"), *pid);
     }
-    expect_busy(&books, HELD);
+    expect_busy(&counted, HELD);
     drop(held);
-    expect_busy(&books, 0);
+    expect_busy(&counted, 0);
     server.stop(Signal::SIGTERM, SOON);
 }
 
@@ -324,8 +324,8 @@ fn a_child_can_write_its_own_slot_and_nothing_else(world: &mut World) {
     if !is_root() {
         return;
     }
-    let books = world.tempdir().join("busy");
-    let server = world.program("hostile").arg("--busy").arg(&books).spawn();
+    let counted = world.tempdir().join("busy");
+    let server = world.program("hostile").arg("--busy").arg(&counted).spawn();
     let mut client = connect(&server.address());
     let reached = client.ask("reach all");
     let page = page_size();

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::subject::{Held, Strace, deaths, ends_well, expect_up, hold, journal, pids, report};
+use crate::subject::{
+    Held, InjectedErrors, deaths, ends_well, expect_up, hold, journal, pids, report,
+};
 use crate::support::{Address, Launch, SOON, Scenarios, Server, Signal, World, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
@@ -146,7 +148,7 @@ fn e02_forks_without_memory_are_tried_again(world: &mut World) {
     let address = server.address();
     expect_up(&server, 2);
     let inject = "clone,?clone3,?fork,?vfork:error=ENOMEM:when=1..3";
-    let Some(strace) = Strace::attach(world, server.pid(), inject) else {
+    let Some(strace) = InjectedErrors::attach(world, server.pid(), inject) else {
         return ends_well(&server);
     };
     let mut held = hold(&address, 2);

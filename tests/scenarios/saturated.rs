@@ -116,13 +116,13 @@ impl Observer for Told {
 // What the scenarios share.
 
 /// Clients that come again as soon as they have their answer.
-struct Load {
+struct ReturningClients {
     is_over: Arc<AtomicBool>,
     answers: Arc<Mutex<Vec<String>>>,
     clients: Vec<JoinHandle<()>>,
 }
 
-impl Load {
+impl ReturningClients {
     /// They are spread over the addresses.
     fn new(addresses: &[Address], clients: usize) -> Self {
         let mut load = Self {
@@ -191,7 +191,7 @@ fn addresses(server: &Server) -> Vec<Address> {
 /// old as well, and on a busy machine that can be most of them.
 #[track_caller]
 fn the_reserved_turns_away(server: &Server) {
-    let load = Load::new(&addresses(server), 60);
+    let load = ReturningClients::new(&addresses(server), 60);
     until("many turned away by the reserved child", 3 * SOON, || {
         let text = server.stdout();
         let pids = text
@@ -213,7 +213,7 @@ fn the_reserved_turns_away(server: &Server) {
 /// lives for a tenth of a second.
 fn a_pool_that_recycles_its_children_is_saturated_all_the_same(world: &mut World) {
     let server = world.spawn("crowded", &["--work", "20", "--max-requests", "5"]);
-    let load = Load::new(&addresses(&server), 12);
+    let load = ReturningClients::new(&addresses(&server), 12);
     server.expect_stdout("the event", |text| text.contains("saturated\n"));
     server.expect_stderr("the line", |text| {
         text.contains("saturated: all 4 children are busy, ")

@@ -176,8 +176,8 @@ pub fn say(to: &impl AsFd, line: &str) {
 /// Two clients, the second of which comes while the first is served. `at_once`: both are in
 /// somebody's hands then, which takes two children.
 pub fn pair(address: &Address, at_once: bool) -> io::Result<()> {
-    let first = Client::connect(address)?.greeted()?;
-    let mut second = Client::connect(address)?;
+    let first = WalkedClient::connect(address)?.greeted()?;
+    let mut second = WalkedClient::connect(address)?;
     if at_once {
         second = second.greeted()?;
     }
@@ -188,13 +188,13 @@ pub fn pair(address: &Address, at_once: bool) -> io::Result<()> {
     second.ends_well()
 }
 
-trait Stream: Read + Write {}
+trait ReadWrite: Read + Write {}
 
-impl<S: Read + Write> Stream for S {}
+impl<S: Read + Write> ReadWrite for S {}
 
-pub struct Client(Box<dyn Stream>);
+pub struct WalkedClient(Box<dyn ReadWrite>);
 
-impl Client {
+impl WalkedClient {
     pub fn connect(address: &Address) -> io::Result<Self> {
         Ok(match address {
             Address::Tcp(address) => {

@@ -4,7 +4,7 @@
 //! Unless a flag says otherwise it culls no child, times none out and takes any number of requests,
 //! so that a scenario sees only what it is about.
 
-mod books;
+mod busy_count;
 mod cgroup;
 mod crowd;
 mod flags;
@@ -30,7 +30,7 @@ use crate::support::{
     programs, until,
 };
 
-pub use books::{Books, expect_busy};
+pub use busy_count::{BusyCount, expect_busy};
 pub use cgroup::Group;
 pub use crowd::Crowd;
 pub use flags::{builder, builder_of, count, millis};
@@ -41,7 +41,7 @@ pub use journal::{
 };
 pub use kernel::{children_at_once, has_signal, signal_set};
 pub use namespace::Contained;
-pub use strace::Strace;
+pub use strace::InjectedErrors;
 
 /// What every scenario can start.
 pub const PROGRAMS: Programs = programs![serve];

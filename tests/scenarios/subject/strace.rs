@@ -12,9 +12,9 @@ use crate::support::{World, until};
 
 /// An strace that is attached.
 #[derive(Debug)]
-pub struct Strace(Child);
+pub struct InjectedErrors(Child);
 
-impl Strace {
+impl InjectedErrors {
     /// Attaches to `pid`; `inject` is what strace takes after `-e inject=`. `None`, with a message,
     /// where there is no strace or processes may not be traced.
     #[track_caller]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::strace::{Fault, Point, Role, Trace};
 use crate::support::{Server, Signal, World};
-use crate::walked::{BAD, BEGUN, Client, FAILED, UPGRADED};
+use crate::walked::{BAD, BEGUN, FAILED, UPGRADED, WalkedClient};
 use crate::walking::{Run, send};
 
 /// Starts the program, has it become itself under strace, serves clients and stops it.
@@ -20,7 +20,7 @@ pub(super) fn run(world: &mut World, role: Role, point: Option<&Point>) -> Run {
     let launch = world.command(&program.path).args(&["--program", "walked"]);
     let server = launch.args(&["--upgrades", "--patience", "10"]).spawn();
     let address = server.address();
-    let held = Client::connect(&address).and_then(Client::greeted);
+    let held = WalkedClient::connect(&address).and_then(WalkedClient::greeted);
     let held = held.expect("a client in hand");
     // One has the client, and one is idle: nothing else is forked until the trial is.
     server.expect_children(2);

@@ -94,8 +94,8 @@ fn c01_tail_without_a_newline_is_output(world: &mut World) {
 /// A turn of the loop reads at most 64 KiB of each output, so that a parent that is slower than a
 /// flooding child still handles all others.
 fn c06_flood_keeps_nobody_waiting(world: &mut World) {
-    // Without the budget of a turn (`BUDGET` in the wires) the parent never came to the others: the
-    // line of the first was waited for in vain.
+    // Without the budget of a turn (`BUDGET` in `run/read.rs`) the parent never came to the others:
+    // the line of the first was waited for in vain.
     let server = world.spawn("printer", &["--children", "4", "--timeout", "1000"]);
     let address = server.address();
     server.expect_children(4);

@@ -11,12 +11,12 @@ use prefork_server::{Child, ChildId, Death, Line, Monitor, PreForkHooks, default
 use crate::support::{SOON, until};
 
 /// Writes the number to a file as soon as it is known, and each death to stdout.
-pub struct Books {
+pub struct BusyCount {
     busy: File,
     drops_stderr: bool,
 }
 
-impl Books {
+impl BusyCount {
     pub fn new(path: impl AsRef<Path>) -> io::Result<Self> {
         let busy = File::create(path)?;
         Ok(Self {
@@ -39,7 +39,7 @@ impl Books {
     }
 }
 
-impl PreForkHooks for Books {
+impl PreForkHooks for BusyCount {
     fn server_busy(&mut self, monitor: &mut Monitor, child: ChildId) {
         defaults::server_busy(self, monitor, child);
         self.write(monitor);
@@ -69,10 +69,10 @@ impl PreForkHooks for Books {
 
 /// Waits until the parent counts this many busy children, though nothing else happens.
 #[track_caller]
-pub fn expect_busy(books: &Path, count: usize) {
+pub fn expect_busy(counted: &Path, count: usize) {
     until(
-        &format!("{count} children to be busy by the books"),
+        &format!("{count} children to be counted as busy"),
         SOON,
-        || (fs::read(books).unwrap() == [b'0' + count as u8]).then_some(()),
+        || (fs::read(counted).unwrap() == [b'0' + count as u8]).then_some(()),
     );
 }
