@@ -274,8 +274,8 @@ macro_rules! with_attributes {
             /// It is about children that compute in their start, 20 ms or more. There are then only
             /// as many starting at the same time as keep the processors running; and only a quarter
             /// of that, but one, while processes have to wait for a processor (PSI, where Linux
-            /// tells it). Those who serve get on with it, and the last of a burst may be served
-            /// later for it. Children that mostly wait in their start are not held back, and none
+            /// tells it). Children that serve are slowed less, and the last clients of a burst may
+            /// be served later. Children that mostly wait in their start are not held back, and none
             /// is while no child is ready.
             fork_brake, set_fork_brake: bool = true => {
                 unit: "true or false",

@@ -206,7 +206,7 @@ fn a_server_is_drained_and_put_back(world: &mut World) {
     controlled.has_ended();
 }
 
-/// Whoever stops it after that would take clients for gone that go on coming.
+/// Without a balancer that asks, clients go on coming: a stop after the answer would lose them.
 fn a_server_that_no_balancer_asks_is_not_drained(world: &mut World) {
     let controlled = Controlled::new(world);
     let refused = controlled.tell(world, &["drain"], SOFTWARE);

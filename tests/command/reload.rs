@@ -247,7 +247,7 @@ fn a_failed_reload_puts_back_what_was_in_force(world: &mut World) {
     expect_said(&server, "the settings from before are in force again");
     let told = tell(world, &["get", "max_clients", "--control", control], 0);
     assert!(told.starts_with("max_clients is 4 "), "{told}");
-    // Whoever takes their place runs the program of before.
+    // The children that replace them run the program of before.
     let before = server.children();
     kill(&before);
     until("others", SOON, || {

@@ -1,5 +1,5 @@
 //! The access log: each connection has one line, whole and right, whatever becomes of its child, and
-//! whoever renames the file.
+//! also when the file is renamed.
 
 use std::collections::BTreeMap;
 use std::fs;

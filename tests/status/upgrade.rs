@@ -206,7 +206,7 @@ fn whoever_asks_is_answered_by_the_program_that_serves_on(world: &mut World) {
     assert!(told.server.stop(Signal::SIGTERM, SOON).success());
 }
 
-/// Whoever has asked is told all the same.
+/// The client that asked for the upgrade is told all the same.
 fn a_socket_that_the_new_program_does_not_want_is_removed(world: &mut World) {
     let silent = world.tempdir().join("silent");
     let told = Told::new(world, &["--silent", silent.to_str().expect("a path")]);

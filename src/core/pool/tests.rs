@@ -288,7 +288,7 @@ fn what_was_culled_is_forgotten_the_longest_lasting_first() {
     assert_eq!(surplus.lasted(ms(1000), at(9999)), 0);
 }
 
-/// The count of forks, which is a part of each child's name, goes on from nought, and names of
+/// The count of forks, which is a part of each child's name, goes on from zero, and names of
 /// before and after stay apart.
 #[test]
 fn m03_after_the_last_serial_comes_the_first() {

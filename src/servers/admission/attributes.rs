@@ -1,4 +1,4 @@
-//! The attributes of a server that say whom it admits, as a program sets them. Admits nobody.
+//! The attributes of a server that say which clients it admits, as a program sets them. Admits nobody.
 
 use crate::{
     core::access::Access,

@@ -1,5 +1,5 @@
-//! What the loop asks of the operating system, answered by those who have it: the poller, the board, the
-//! holder and the rest. Only passes on.
+//! What the loop asks of the operating system. Passes each question to the part that answers it (the
+//! poller, the board, the holder and others) and decides nothing.
 
 use super::{NewChild, UnixSystem};
 #[cfg(all(feature = "holder", target_os = "linux"))]

@@ -77,7 +77,7 @@ pub(crate) fn duplicate(fd: u32) -> io::Result<OwnedFd> {
 pub(super) fn send_line(connection: BorrowedFd<'_>, line: &str) {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     if let Err(error) = send(connection.as_raw_fd(), line.as_bytes(), flags) {
-        log::debug!("whoever has asked for the upgrade is gone: {error}");
+        log::debug!("the client that asked for the upgrade is gone: {error}");
     }
 }
 

@@ -26,7 +26,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     o14_wrappers_program_finishes_what_it_has_in_hand,
 ];
 
-// Help. Whoever outlives a wrapper comes to the scenario, as to a first process that reaps late:
+// Help. A process that outlives its wrapper is adopted by the scenario, which reaps late:
 // `expect_orphans` allows for that, and each scenario says itself that no process lives.
 
 /// A wrapper that waits for a program in the background, where the shell makes it ignore SIGINT,
