@@ -34,7 +34,7 @@ fn no_last_child_is_forked_in_vain() {
     programs.programs = true;
     let mut full = stopping();
     full.set_max_clients(1);
-    child(&mut full, State::Starting);
+    full.forked(1001, None);
     let mut in_a_child = stopping();
     in_a_child.become_child();
     for mut monitor in [killed, programs, full, in_a_child] {
