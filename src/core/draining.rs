@@ -104,21 +104,23 @@ impl Drain {
     /// forked, in a replacement without room, at a limit or in a crash. A second child is not forked:
     /// what has ended the first may end each.
     pub(crate) fn step(&mut self, seen: DrainView) -> DrainStep {
-        let Self::Draining { until, may_fork } = self else {
+        let Self::Draining { until, may_fork } = *self else {
             return DrainStep::Wait;
         };
         let Takers { idle, later } = seen.takers;
         let nobody = idle + later == 0;
+        let in_vain = nobody && !(may_fork && seen.may_fork);
         let all_served = !seen.queued && idle == 0;
-        let may_fork = std::mem::replace(may_fork, *may_fork && !nobody) && seen.may_fork;
-        if all_served || *until <= seen.now || nobody && !may_fork {
+        if in_vain || all_served || until <= seen.now {
             *self = Self::Closed;
             return DrainStep::Close;
         }
-        match nobody {
-            true => DrainStep::ForkLast,
-            false => DrainStep::Wait,
+        if !nobody {
+            return DrainStep::Wait;
         }
+        let may_fork = false;
+        *self = Self::Draining { until, may_fork };
+        DrainStep::ForkLast
     }
 
     /// Whether the drain has begun and the listeners are still open.

@@ -25,10 +25,14 @@ use crate::{
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
 /// Seeds that failed once, each with its fault. They run first.
-const REGRESSIONS: [(u64, &str); 4] = [
+const REGRESSIONS: [(u64, &str); 5] = [
     (
         34,
         "a culled child, which ignored SIGINT and had said BUSY once, retired forever",
+    ),
+    (
+        22,
+        "a stop came when the last child had gone and its successor was not forked: clients were reset",
     ),
     (
         714,
