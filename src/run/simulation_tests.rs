@@ -46,6 +46,10 @@ const REGRESSIONS: [(u64, &str); 5] = [
         9669,
         "an idle pool had too few spare children after max_clients was raised",
     ),
+    (
+        1901,
+        "a law did not know that a forged NOT_BUSY ends a connection where there are no notes",
+    ),
 ];
 
 const EVENTS_PER_SEED: u64 = 10_000;

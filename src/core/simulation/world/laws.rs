@@ -209,9 +209,12 @@ impl World {
             let Some(model) = self.kernel.get(child.id()).filter(|model| !model.is_dead()) else {
                 continue;
             };
+            let notes = self.board.owns_slot(child.id());
             let (since, limit, reason) = match (model.activity, model.client_since) {
                 // It may have said that it has started.
                 (ModelActivity::Starting, _) if model.forges => continue,
+                // Without notes a forged NOT_BUSY ends a connection.
+                _ if model.forges && !notes => continue,
                 (ModelActivity::Starting, _) => {
                     let (since, limit) = (child.start_time(), monitor.start_timeout());
                     (since, limit, Reason::StartTimeout)
@@ -227,7 +230,6 @@ impl World {
                 "{child:?} has taken {took:?} of {limit:?}"
             );
             // Without notes a forged BUSY begins a connection.
-            let notes = self.board.owns_slot(child.id());
             let now = |told: &Retirement| told.at == monitor.now() && told.reason == reason;
             let late = notes && child.retirement.as_ref().is_some_and(now);
             let in_time = took + us(CLOCK_LAG) >= limit;
