@@ -16,7 +16,7 @@ use super::Scenario;
 use super::arguments::Request;
 use super::processes::{self, Process};
 use super::wait::pause;
-use super::watch::Watch;
+use super::watch::{Cost, Watch};
 
 /// How many scenarios run at once unless the command line says otherwise. Each is a crowd itself, and
 /// most of the time it waits.
@@ -59,6 +59,7 @@ struct Run<'a> {
     names: Vec<&'a str>,
     at_once: usize,
     capture: bool,
+    times: bool,
     repeat: usize,
     /// Which scenarios are to be started, one entry a repetition.
     queue: VecDeque<usize>,
@@ -82,6 +83,7 @@ impl<'a> Run<'a> {
             names,
             at_once: request.threads.unwrap_or(AT_ONCE),
             capture: request.capture,
+            times: request.times,
             repeat,
             queue: (0..count).flat_map(|index| vec![index; repeat]).collect(),
             running: Vec::new(),
@@ -128,20 +130,30 @@ impl<'a> Run<'a> {
                 at += 1;
                 continue;
             };
+            let cost = watch.cost();
             drop(self.running.remove(at));
             match outcome {
-                Ok(()) => self.passed(index),
+                Ok(()) => self.passed(index, cost),
                 Err(output) => self.failed(index, output),
             }
             self.clear_strays();
         }
     }
 
-    fn passed(&mut self, index: usize) {
+    fn passed(&mut self, index: usize, cost: Cost) {
         self.remaining[index] -= 1;
         if self.remaining[index] == 0 {
-            println!("test {} ... ok", self.names[index]);
+            println!("test {} ... ok{}", self.names[index], self.times(cost));
         }
+    }
+
+    /// What `--report-time` adds to a line: the time of the clock, and that of the processors.
+    fn times(&self, cost: Cost) -> String {
+        if !self.times {
+            return String::new();
+        }
+        let [time, busy] = [cost.time, cost.busy].map(|time| time.as_secs_f64());
+        format!(" <{time:.3}s, busy {busy:.2}s>")
     }
 
     /// Notes a failure; the scenario is not repeated any further.
