@@ -202,7 +202,7 @@ fn loses_nobody_at(server: &Server, stop: impl FnOnce()) {
         }
     });
     assert_eq!(server.wait(SOON).code(), Some(0));
-    assert_eq!(server.stderr(), "");
+    assert_eq!(server.complaints(), "");
 }
 
 fn come_until_refused(address: &Address, served: &AtomicUsize) -> ErrorKind {

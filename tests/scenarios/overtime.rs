@@ -12,8 +12,8 @@ use crate::subject::{
     hold, journal, log_warnings, millis, nobody_was_blamed, pids, send, stop,
 };
 use crate::support::{
-    Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, processes, programs,
-    scenarios, until,
+    Address, Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, processes,
+    programs, scenarios, until,
 };
 
 pub mod lateness;

@@ -56,7 +56,7 @@ pub use gate::Gate;
 pub use launch::Launch;
 pub use nix::sys::signal::Signal;
 pub use patience::patient;
-pub use server::Server;
+pub use server::{SLOW, Server};
 pub use wait::{SOON, holds, pause, until};
 pub use world::World;
 
