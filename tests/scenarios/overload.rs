@@ -38,7 +38,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_reload_changes_whom_the_server_admits,
     nobody_is_too_old_where_the_kernel_tells_no_age,
     hello_answers_503_to_who_has_waited_for_too_long,
-    hello_answers_nearly_as_many_as_it_can_when_more_come: long,
+    hello_answers_nearly_as_many_as_it_can_when_more_come,
 ];
 
 // What the scenarios share.

@@ -20,7 +20,7 @@ use super::watch::{Cost, Watch};
 
 /// How many scenarios run at once unless the command line says otherwise. Each is a crowd itself, and
 /// most of the time it waits.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 10;
 
 /// The variable that says how often each scenario runs.
 pub(super) const REPEAT: &str = "SCENARIO_REPEAT";
