@@ -96,7 +96,8 @@ fn served(server: &Server) -> (Client, u32) {
 
 /// Signals that the program sends between two turns count as asked for, as those of a hook do.
 ///
-/// Without `ChildFlags::ASKED`: no death is `Asked`.
+/// Without `ChildFlags::ASKED`: those by SIGKILL and SIGTERM are not `Asked`. Without
+/// `sent_by_hooks`: those by SIGALRM.
 fn o16_children_that_are_killed_from_outside_a_hook_were_asked_to(world: &mut World) {
     let server = world.spawn("field", &["--start", "30", "--drive", "kill"]);
     let text = server.expect_stdout("the report", |text| text.contains(" 90 Asked"));

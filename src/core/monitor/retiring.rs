@@ -7,15 +7,20 @@ use super::*;
 impl Monitor {
     /// Sends `signal` to a child. The name of a reaped child is ignored.
     ///
-    /// A child that this signal ends has the cause [`Asked`](crate::Cause::Asked).
+    /// A child that this signal ends has the cause [`Asked`](crate::Cause::Asked), unless it had
+    /// been told to stop before for another reason. So has one that ends in any way after a signal
+    /// that tells it to stop (SIGINT, SIGTERM, SIGQUIT), SIGABRT or SIGKILL.
     ///
     /// The child stays in the pool: see [`stop`](Self::stop) for one that is to leave it.
     pub fn kill(&mut self, id: ChildId, signal: Signal) {
         let living = self.pool.get_mut(id).filter(|child| !child.is_reaped());
-        if let Some(child) = living
-            && signal.ends()
-        {
-            child.flags |= ChildFlags::ASKED;
+        if let Some(child) = living {
+            child.sent_by_hooks.insert(signal);
+            let asked = signal_policy::ends_a_child(signal);
+            child.flags.set(
+                ChildFlags::ASKED,
+                asked || child.flags.contains(ChildFlags::ASKED),
+            );
         }
         self.send(id, signal);
     }

@@ -123,10 +123,10 @@ impl Monitor {
     }
 
     /// Gives the children `shutdown_timeout` from now on, which had no bound before.
+    ///
+    /// One that was told to stop for another reason may have had more time left than that.
     pub(crate) fn bound_stop(&mut self) {
-        let stopping = |child: &Child| child.reason() == Some(Reason::Shutdown);
-        let children = self.children().filter(|child| stopping(child));
-        let children: Vec<_> = children.map(Child::id).collect();
+        let children: Vec<_> = self.children().map(Child::id).collect();
         for child in children {
             self.retire(child, Reason::Shutdown);
         }

@@ -4,6 +4,7 @@ use super::pipe::ModelPipe;
 use crate::core::{
     child::Signal,
     draining::QueuedClients,
+    signal_policy,
     time::Time,
     wire::{CommWords, Word},
 };
@@ -41,6 +42,7 @@ pub(super) struct Sent {
     pub(super) interrupts: u32,
     pub(super) kills: u32,
     /// How many of them were asked for by a hook.
+    pub(super) interrupts_asked: u32,
     pub(super) kills_asked: u32,
     /// How often it was told to reopen its logs.
     pub(super) reopenings: u32,
@@ -202,7 +204,12 @@ impl Model {
                 self.die(9);
                 true
             }
-            Signal::Interrupt => {
+            // Its default, which no handler replaces. One that is stopped has it pending.
+            Signal::Alarm if self.acts() => {
+                self.die(14);
+                true
+            }
+            signal if signal_policy::stops_a_child(signal) => {
                 self.told = true;
                 self.is_leaving() && self.acts()
             }

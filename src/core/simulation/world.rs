@@ -16,13 +16,19 @@ pub(crate) use self::laws::ShutdownBegan;
 use self::{board::ModelBoard, children::ReplaceAfter, signals::Signals, upgrade::ModelTrial};
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
-    child::ChildId,
+    child::{ChildId, SignalSet},
     config::{Attributes, CommChannel, Config, ThreadCheck},
     time::Time,
     time_limits::InHand,
     wire::{BoardEntry, CommWords},
 };
-use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    rc::Rc,
+    time::Duration,
+};
 
 /// What can happen at a time.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -82,6 +88,8 @@ pub(crate) struct ModelProgram {
     pub(crate) may_stop: bool,
     /// How many of its states were handled.
     pub(crate) states: u64,
+    /// The signals that its hooks have sent to children which were not told to it as dead.
+    pub(crate) sent: BTreeMap<ChildId, SignalSet>,
     pub(crate) since_signals: SinceSignals,
 }
 

@@ -3,7 +3,9 @@
 
 use super::{Reachability, World, children::CLOCK_LAG, ms, signals::StopStage, us};
 use crate::core::{
-    child::{AFTER_KILL, Child, ChildFlags, ChildId, Reason, Retirement, State},
+    child::{
+        AFTER_KILL, Cause, Child, ChildFlags, ChildId, Death, Reason, Retirement, Signal, State,
+    },
     monitor::Monitor,
     pool::Census,
     simulation::{
@@ -206,9 +208,13 @@ impl World {
             let Some(model) = self.kernel.get(child.id()).filter(|model| !model.is_dead()) else {
                 continue;
             };
+            let notes = self.board.owns_slot(child.id());
             let (since, limit, reason) = match (model.activity, model.client_since) {
                 // It may have said that it has started.
                 (ModelActivity::Starting, _) if model.forges => continue,
+                // Without notes a forged NOT_BUSY ends a connection, and a child whose output is
+                // closed says nothing of it.
+                _ if !notes && (model.forges || model.is_mute()) => continue,
                 (ModelActivity::Starting, _) => {
                     let (since, limit) = (child.start_time(), monitor.start_timeout());
                     (since, limit, Reason::StartTimeout)
@@ -224,7 +230,6 @@ impl World {
                 "{child:?} has taken {took:?} of {limit:?}"
             );
             // Without notes a forged BUSY begins a connection.
-            let notes = self.board.owns_slot(child.id());
             let now = |told: &Retirement| told.at == monitor.now() && told.reason == reason;
             let late = notes && child.retirement.as_ref().is_some_and(now);
             let in_time = took + us(CLOCK_LAG) >= limit;
@@ -239,8 +244,9 @@ impl World {
         for entry in self.kernel.iter() {
             let child = monitor.child(entry.id);
             let judged = child.is_some_and(|child| child.judged_at.is_some());
-            let interrupts = 1 + u32::from(monitor.is_shutdown()) + u32::from(judged);
             let sent = entry.model.sent;
+            let told_again = u32::from(monitor.is_shutdown()) + u32::from(judged);
+            let interrupts = 1 + told_again + sent.interrupts_asked;
             let faulty = u32::from(entry.model.fault == Some(Fault::Unreadable));
             let kills = 1 + faulty + self.signals.kill_alls + sent.kills_asked;
             assert!(
@@ -256,11 +262,31 @@ impl World {
         }
     }
 
-    /// Notes that a hook has killed the child.
-    pub(crate) fn hook_kills(&mut self, id: ChildId) {
+    /// Notes that a hook sends a signal to the child.
+    pub(crate) fn hook_sends(&mut self, id: ChildId, signal: Signal) {
         if let Some(model) = self.kernel.get_mut(id) {
-            model.sent.kills_asked += 1;
+            model.sent.kills_asked += u32::from(signal == Signal::Kill);
+            model.sent.interrupts_asked += u32::from(signal == Signal::Interrupt);
+            let sent = self.program.sent.entry(id).or_default();
+            sent.insert(signal);
         }
+    }
+
+    /// A child that a signal of a hook has ended was asked to, unless it was told to stop before for
+    /// another reason.
+    pub(crate) fn check_cause(&mut self, child: &Child, death: &Death) {
+        let sent = self.program.sent.remove(&child.id()).unwrap_or_default();
+        let ends = |(signal, number): (Signal, i32)| {
+            sent.contains(signal) && death.signal() == Some(number)
+        };
+        let by_a_hook = [(Signal::Kill, 9), (Signal::Alarm, 14)]
+            .into_iter()
+            .any(ends);
+        let untold = child.reason().is_none();
+        assert!(
+            !(by_a_hook && untold) || death.cause() == Cause::Asked,
+            "{child:?}: {death:?}"
+        );
     }
 
     /// The children that have started, live, and were not told to stop.
