@@ -341,7 +341,7 @@ pub(super) fn restarter(_: Args) -> Result<(), Box<dyn Error>> {
     };
     restart(1000)?;
     let before = memory("VmRSS");
-    restart(10_000)?;
+    restart(6000)?;
     println!("grown by {} kB", memory("VmRSS").saturating_sub(before));
     Ok(())
 }
