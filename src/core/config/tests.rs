@@ -189,10 +189,12 @@ fn each_attribute_is_described() {
     }
 }
 
-/// What the words of each row that is normalised say, as cases: what is asked for, and the row's value
-/// in force.
+/// What is asked for, and the value that is in force then.
+type Cases = &'static [(&'static str, &'static str)];
+
+/// What the words of each row that is normalised say, as cases.
 #[rustfmt::skip]
-const NORMALISED: [(&str, &str, &[(&str, &str)]); 6] = [
+const NORMALISED: [(&str, &str, Cases); 6] = [
     ("min_spare_servers", "less than 1 becomes 1", &[
         ("min_spare_servers=0", "1"),
         ("min_spare_servers=1", "1"),
