@@ -25,7 +25,7 @@ use crate::{
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
 /// Seeds that failed once, each with its fault. They run first.
-const REGRESSIONS: [(u64, &str); 7] = [
+const REGRESSIONS: [(u64, &str); 8] = [
     (
         34,
         "a culled child, which ignored SIGINT and had said BUSY once, retired forever",
@@ -45,6 +45,10 @@ const REGRESSIONS: [(u64, &str); 7] = [
     (
         1901,
         "a law did not know that a forged NOT_BUSY ends a connection where there are no notes",
+    ),
+    (
+        22,
+        "a stop came when the last child had gone and its successor was not forked: clients were reset",
     ),
     (
         49824,

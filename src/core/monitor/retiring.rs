@@ -65,9 +65,10 @@ impl Monitor {
     /// `kill_timeout`, it gets SIGKILL. No signal is sent now; with [`Reason::Closed`] SIGINT
     /// follows after 100 ms. With [`Reason::Shutdown`] the time is `shutdown_timeout`, or without a
     /// bound if only SIGQUIT has asked for the stop, and at most `drain_timeout` while the child is
-    /// still starting. With [`Reason::Culled`], [`Reason::Recycled`] and [`Reason::Reloaded`] only
-    /// `timeout` and `busy_timeout` limit a child that has a connection in hand. With
-    /// [`Reason::StartTimeout`] the start counts as failed, which delays forks.
+    /// still starting; both from the beginning of the shutdown. With [`Reason::Culled`],
+    /// [`Reason::Recycled`] and [`Reason::Reloaded`] only `timeout` and `busy_timeout` limit a child
+    /// that has a connection in hand. With [`Reason::StartTimeout`] the start counts as failed, which
+    /// delays forks.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
         if reason == Reason::StartTimeout {
             self.note_hung_start(id);
@@ -103,13 +104,17 @@ impl Monitor {
     /// The retirement of a child that is told to stop now.
     pub(super) fn retirement(&self, reason: Reason) -> Retirement {
         let kill_after = match reason {
-            Reason::Shutdown if self.stop.is_unbounded() => None,
-            Reason::Shutdown => Some(self.attributes.shutdown_timeout),
+            // The time of a stop runs from its begin, also for a child that is told later.
+            Reason::Shutdown => {
+                let timeout = self.attributes.shutdown_timeout;
+                self.stop.time_left(timeout, self.now)
+            }
             _ => Some(self.attributes.kill_timeout),
         };
         let kill_in_start_after = match reason {
             Reason::Shutdown if !self.programs => {
-                let drain = self.attributes.drain_timeout;
+                let timeout = self.attributes.drain_timeout;
+                let drain = self.stop.drain_left(timeout, self.now);
                 Some(kill_after.map_or(drain, |kill_after| kill_after.min(drain)))
             }
             _ => kill_after,

@@ -115,6 +115,7 @@ impl Monitor {
 
     /// The second signal to stop: all children get SIGKILL.
     pub(crate) fn kill_all(&mut self) {
+        self.stop.kill();
         let children: Vec<_> = self.children().map(Child::id).collect();
         for child in children {
             self.send(child, Signal::Kill);

@@ -102,6 +102,15 @@ pub(crate) struct SinceSignals {
     pub(crate) failed_upgrades: u64,
 }
 
+/// The child that is forked in a stop, for the clients that no other child is left to serve.
+#[derive(Debug, Default)]
+pub(crate) struct ModelLastChild {
+    /// How often it was tried to fork one.
+    pub(crate) tries: u64,
+    /// Clients were reset though no fork was tried.
+    was_missed: bool,
+}
+
 /// Whether clients can connect.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Reachability {
@@ -138,6 +147,8 @@ pub(crate) struct World {
     agenda: BinaryHeap<Reverse<(Time, u64, ModelEvent)>>,
     entered: u64,
     queued_clients: u64,
+    /// What became of the clients that were queued when a stop began and no child was left.
+    pub(crate) last_child: ModelLastChild,
     reachability: Reachability,
     drain_timeout: Duration,
     ack_interval: Duration,
@@ -291,6 +302,7 @@ impl World {
             agenda: BinaryHeap::new(),
             entered: 0,
             queued_clients: 0,
+            last_child: ModelLastChild::default(),
             reachability: Reachability::Open,
             drain_timeout: attributes.drain_timeout,
             ack_interval: attributes.timeout / 2,
