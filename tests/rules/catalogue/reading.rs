@@ -145,6 +145,8 @@ pub fn listed(source: &str) -> BTreeSet<String> {
         .flat_map(|(list, _)| list.lines())
         .map(|line| line.split("//").next().unwrap_or(""))
         .flat_map(|line| line.split(','))
+        // One may be followed by its length.
+        .map(|entry| entry.split(':').next().unwrap_or(""))
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty())
         .collect()
@@ -234,7 +236,7 @@ fn tests_are_found_with_their_first_paragraph() {
 
 #[test]
 fn lists_and_targets_are_read() {
-    let source = "programs![x], scenarios![a01_one, // a02_two,\n b_three,\n],\n [not_this]";
+    let source = "programs![x], scenarios![a01_one, // a02_two,\n b_three: long,\n],\n [not_this]";
     let expected = ["a01_one", "b_three"].map(str::to_owned);
     assert_eq!(listed(source), BTreeSet::from(expected));
     let manifest = "[[test]]\nname = \"a\"\nharness = false\n\n[[test]]\nname = \"b\"\n\n\

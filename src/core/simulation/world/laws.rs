@@ -376,10 +376,15 @@ impl World {
     }
 
     /// After a gentle stop a queued client is reset, without a child, only if a last one was forked for
-    /// it or could not be forked.
+    /// it or could not be forked, or the time of the stop was over.
     fn check_who_is_queued_is_served(&self, monitor: &Monitor) {
+        let Some(began) = self.last_child.missed_in else {
+            return;
+        };
+        let from = self.signals.bounded_at.unwrap_or(began);
+        let is_over = self.now >= from + monitor.shutdown_timeout();
         assert!(
-            !self.last_child.was_missed || monitor.backoff.is_closed(monitor.now()),
+            is_over && !self.signals.is_unbounded || monitor.backoff.is_closed(monitor.now()),
             "clients were reset, and no child was forked for them"
         );
     }
@@ -405,7 +410,8 @@ impl World {
         let mut living = models.filter(serves).peekable();
         let no_child = living.peek().is_none();
         let reset = in_time && no_child && self.queued_clients > 0;
-        self.last_child.was_missed = reset && !self.needs_no_last_child();
+        let was_missed = reset && !self.needs_no_last_child();
+        self.last_child.missed_in = was_missed.then_some(since);
         assert!(
             !in_time || no_child || self.queued_clients == 0,
             "{} clients are reset in {:?}",
