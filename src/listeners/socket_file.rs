@@ -2,36 +2,23 @@
 
 use crate::{
     core::error::Error,
-    sys::{
-        signals::foreign,
-        unix_socket::{self, FileId},
-        upgrade,
-    },
+    sys::{signals::foreign, socket_files::BoundFile, unix_socket, upgrade},
 };
-use std::{
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-};
+use std::{os::fd::OwnedFd, path::Path};
 
-/// A socket file made by this process, removed when this is dropped. Only the process that bound it
-/// removes it, not a fork of that, and only if it is still the file that was bound. While an upgrade is
-/// being adopted it stays: the program before may come back.
+/// A socket file made by this process or by the program that it was before an upgrade, removed when this
+/// is dropped. Only the process that bound it removes it, not a fork of that, and only if it is still the
+/// file that was bound. While an upgrade is being adopted it stays: the program before may come back.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
-    /// Absolute: the process may change its directory later.
-    path: PathBuf,
-    file: FileId,
+    file: BoundFile,
     bound_by: u32,
 }
 
 impl SocketFile {
-    pub(super) fn new(path: &Path, file: FileId) -> Self {
-        Self {
-            // Without a current directory the path as given is the best there is.
-            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
-            file,
-            bound_by: std::process::id(),
-        }
+    pub(super) fn new(file: BoundFile) -> Self {
+        let bound_by = std::process::id();
+        Self { file, bound_by }
     }
 }
 
@@ -44,13 +31,13 @@ pub(crate) fn listen_privately(path: &Path) -> Result<(OwnedFd, Option<SocketFil
     /// More than connect at once.
     const BACKLOG: i32 = 64;
     let (socket, file) = unix_socket::listen_unix(path, 0o600, BACKLOG)?;
-    Ok((socket, file.map(|file| SocketFile::new(path, file))))
+    Ok((socket, file.map(SocketFile::new)))
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if foreign::is_home_of(self.bound_by) && !upgrade::is_adopting() {
-            unix_socket::remove_socket_file(&self.path, self.file);
+            self.file.remove();
         }
     }
 }
@@ -65,7 +52,7 @@ mod tests {
         let path = directory.path().join("s");
         let bound = || {
             let (listener, file) = unix_socket::listen_unix(&path, 0o600, 8).expect("a socket");
-            (listener, SocketFile::new(&path, file.expect("a file")))
+            (listener, SocketFile::new(file.expect("a file")))
         };
         let (listener, file) = bound();
         drop(file);

@@ -41,7 +41,7 @@ impl Listener for Unix {
 
     fn open(&mut self, backlog: i32) -> io::Result<Vec<OwnedFd>> {
         let (socket, file) = unix_socket::listen_unix(&self.path, self.mode, backlog)?;
-        self.file = file.map(|file| SocketFile::new(&self.path, file));
+        self.file = file.map(SocketFile::new);
         Ok(vec![socket])
     }
 

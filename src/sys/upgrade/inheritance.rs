@@ -3,9 +3,10 @@
 //! program is closed or removed.
 
 use crate::{
-    core::state::{FdRole, Snapshot},
+    core::state::{Descriptor, FdRole, Snapshot, SocketFileState},
     sys::{
         fd_registry::{self, Registered},
+        socket_files::BoundFile,
         sockets, unix_socket,
         upgrade::descriptors,
     },
@@ -15,9 +16,13 @@ use nix::{
     sys::socket::{Shutdown, SockaddrStorage, getsockname, shutdown},
 };
 use std::{
+    ffi::OsString,
     fmt, io,
     net::SocketAddr,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -59,9 +64,12 @@ fn offered() -> MutexGuard<'static, Vec<Offered>> {
 /// It is an error if one cannot be asked for its address: the server would open another one in its
 /// place. Nothing is taken from the program before then.
 pub(crate) fn offer(state: &Snapshot) -> io::Result<()> {
-    let childrens = state.with_role(FdRole::Listener).map(|it| (it.fd, true));
-    let own = state.with_role(FdRole::Own).map(|it| (it.fd, false));
-    let known = |(fd, is_childrens)| Ok((fd, is_childrens, OfferedAddress::of(fd)?));
+    let childrens = state.with_role(FdRole::Listener).map(|it| (it, true));
+    let own = state.with_role(FdRole::Own).map(|it| (it, false));
+    let known = |(it, is_childrens): (&Descriptor, _)| {
+        note_file(it)?;
+        Ok((it.fd, is_childrens, OfferedAddress::of(it.fd)?))
+    };
     let known: io::Result<Vec<_>> = childrens.chain(own).map(known).collect();
     let known = known?.into_iter();
     ADOPTING.store(true, Ordering::Relaxed);
@@ -73,6 +81,23 @@ pub(crate) fn offer(state: &Snapshot) -> io::Result<()> {
     };
     *offered() = known.map(socket).collect();
     Ok(())
+}
+
+/// Notes the file that a program before has made for a socket, whatever is at its path now.
+fn note_file(socket: &Descriptor) -> io::Result<()> {
+    match socket.file.clone() {
+        Some(file) => BoundFile::from(file).note(&descriptors::borrow_fd(socket.fd.cast_signed())?),
+        None => Ok(()),
+    }
+}
+
+impl From<SocketFileState> for BoundFile {
+    fn from(state: SocketFileState) -> Self {
+        Self {
+            path: OsString::from_vec(state.path).into(),
+            id: (state.device, state.inode),
+        }
+    }
 }
 
 /// Ends the offer: the adoption has succeeded. Returns the addresses of sockets that no server wanted.
@@ -90,10 +115,10 @@ fn end(offered: Offered) -> String {
         // right after.
         let _ = shutdown(offered.socket.as_raw_fd(), Shutdown::Both);
     }
-    drop(offered.socket);
-    if let (false, OfferedAddress::Unix(path)) = (offered.is_childrens, &offered.at) {
-        unix_socket::remove_if_stale(path);
+    if let (false, Some(file)) = (offered.is_childrens, BoundFile::of(&*offered.socket)) {
+        file.remove();
     }
+    drop(offered.socket);
     offered.at.to_string()
 }
 
@@ -134,7 +159,7 @@ pub(crate) fn tcp_socket(address: SocketAddr) -> io::Result<Option<OwnedFd>> {
     take(|at| matches!(at, OfferedAddress::Tcp(own) if is_there(own)))
 }
 
-/// A duplicate of the socket at `path`.
+/// A duplicate of the socket at `path`. Another file may be there now.
 pub(crate) fn unix_socket(path: &Path) -> io::Result<Option<OwnedFd>> {
     take(|at| matches!(at, OfferedAddress::Unix(own) if own == path))
 }
