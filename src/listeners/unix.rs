@@ -49,6 +49,11 @@ impl Listener for Unix {
         sockets::is_stream(&socket, Family::Unix)
     }
 
+    /// `open` looks for them, address by address: some may be new.
+    fn takes_over(&self, _: BorrowedFd<'_>) -> bool {
+        false
+    }
+
     fn name(&self, socket: BorrowedFd<'_>) -> String {
         let path = unix_socket::path_of(socket);
         unix_socket::display_name(path.as_deref().unwrap_or(&self.path))

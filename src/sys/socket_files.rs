@@ -33,7 +33,7 @@ fn bound() -> MutexGuard<'static, Vec<(FileId, BoundFile)>> {
 
 impl BoundFile {
     /// The file at `path`, to which a socket was bound right before.
-    pub(super) fn found(path: &Path) -> io::Result<Self> {
+    pub(crate) fn found(path: &Path) -> io::Result<Self> {
         let id = id(&fs::symlink_metadata(path)?);
         // Without a current directory the path as given is the best there is.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

@@ -20,7 +20,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStringExt,
     },
     path::{Path, PathBuf},
@@ -164,19 +164,31 @@ pub(crate) fn unix_socket(path: &Path) -> io::Result<Option<OwnedFd>> {
     take(|at| matches!(at, OfferedAddress::Unix(own) if own == path))
 }
 
-fn take(is_it: impl Fn(&OfferedAddress) -> bool) -> io::Result<Option<OwnedFd>> {
-    if !is_adopting() {
-        return Ok(None);
-    }
+/// Duplicates of all sockets that are wanted.
+pub(crate) fn sockets(is_wanted: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Result<Vec<OwnedFd>> {
     let mut offered = offered();
+    let wanted = left(&mut offered).filter(|offered| is_wanted(offered.socket.as_fd()));
+    wanted.map(Offered::duplicate).collect()
+}
+
+fn take(is_it: impl Fn(&OfferedAddress) -> bool) -> io::Result<Option<OwnedFd>> {
+    let mut offered = offered();
+    let mut wanted = left(&mut offered).filter(|offered| is_it(&offered.at));
+    wanted.next().map(Offered::duplicate).transpose()
+}
+
+/// Those that nobody has taken yet: children's for a server that starts, the parent's own for others.
+fn left(offered: &mut [Offered]) -> impl Iterator<Item = &mut Offered> {
     let for_children = fd_registry::is_starting();
-    let mut left = offered
+    offered
         .iter_mut()
-        .filter(|offered| !offered.is_taken && offered.is_childrens == for_children);
-    let Some(found) = left.find(|offered| is_it(&offered.at)) else {
-        return Ok(None);
-    };
-    let copy = found.socket.try_clone()?;
-    found.is_taken = true;
-    Ok(Some(copy))
+        .filter(move |offered| !offered.is_taken && offered.is_childrens == for_children)
+}
+
+impl Offered {
+    fn duplicate(&mut self) -> io::Result<OwnedFd> {
+        let copy = self.socket.try_clone()?;
+        self.is_taken = true;
+        Ok(copy)
+    }
 }
