@@ -145,9 +145,14 @@ impl Backoff {
 
     /// Whether forks must wait now. If so, a retry is noted as wanted.
     pub(crate) fn refuses(&mut self, now: Time) -> bool {
-        let closed = now < self.open_at;
+        let closed = self.is_closed(now);
         self.retry_wanted |= closed;
         closed
+    }
+
+    /// Whether forks must wait now.
+    pub(crate) fn is_closed(&self, now: Time) -> bool {
+        now < self.open_at
     }
 
     /// When a wanted retry is due.

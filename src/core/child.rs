@@ -16,7 +16,10 @@ mod work;
 
 use self::last_lines::LastLines;
 pub(crate) use self::{
-    death::Collected, flags::ChildFlags, retirement::Retirement, signal::with_signals,
+    death::Collected,
+    flags::ChildFlags,
+    retirement::Retirement,
+    signal::{SignalSet, with_signals},
     wait_status::WaitStatus,
 };
 pub use self::{
@@ -92,6 +95,8 @@ pub struct Child {
     pub(crate) last_ack: Time,
     pub(crate) start_time: Time,
     pub(crate) flags: ChildFlags,
+    /// The signals that hooks have sent to it.
+    pub(crate) sent_by_hooks: SignalSet,
     /// The total time in which the parent had not run when `last_ack` was set.
     pub(crate) gaps_at_ack: Duration,
     /// The `timeout` from which the child derives its ACKs, if known.
@@ -129,6 +134,7 @@ impl Child {
             last_ack: now,
             start_time: now,
             flags: ChildFlags::STDOUT_OPEN | ChildFlags::STDERR_OPEN,
+            sent_by_hooks: SignalSet::default(),
             gaps_at_ack: gaps,
             known_timeout: None,
             busy_since: None,

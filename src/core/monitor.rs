@@ -63,7 +63,7 @@ use crate::core::{
     replacement::{MemoryWatch, Replacement},
     report::Report,
     saturation::{Change, Episode, Fill},
-    say,
+    say, signal_policy,
     states::{PostedState, Resolved, States, WatchId, WatchInterest},
     stop::{Losses, Stop, StopEffect},
     time::Time,

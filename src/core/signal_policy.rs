@@ -42,6 +42,14 @@ pub(crate) enum SignalEffect {
     Nothing,
 }
 
+impl SignalEffect {
+    /// Whether it asks for a stop of the server.
+    #[cfg(test)]
+    pub(crate) const fn stops(self) -> bool {
+        matches!(self, Self::Stop | Self::UnboundedStop)
+    }
+}
+
 /// The disposition that a child has in place of the parent's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum InChild {
@@ -65,6 +73,13 @@ pub(crate) enum InChild {
     AsBefore,
     /// The same as in the parent.
     AsInParent,
+}
+
+impl InChild {
+    /// Whether it tells the child to stop.
+    pub(crate) const fn stops(self) -> bool {
+        matches!(self, Self::Stop | Self::StopIfHandled)
+    }
 }
 
 /// What the holder of a server does with a signal that comes to it.
@@ -152,6 +167,19 @@ impl TakenSignals {
 /// The index of the row of `signal`, if it has one.
 pub(crate) fn index(signal: Signal) -> Option<usize> {
     TABLE.iter().position(|row| row.signal == signal)
+}
+
+/// Whether the signal tells a child to stop.
+pub(crate) fn stops_a_child(signal: Signal) -> bool {
+    TABLE
+        .iter()
+        .any(|row| row.signal == signal && row.child.stops())
+}
+
+/// Whether the signal is sent to end a child, whatever way it ends in. SIGHUP, SIGUSR1 and the like
+/// have other meanings.
+pub(crate) fn ends_a_child(signal: Signal) -> bool {
+    stops_a_child(signal) || matches!(signal, Signal::Abort | Signal::Kill)
 }
 
 /// How often each signal has come since the last look, by row of the table.

@@ -59,6 +59,12 @@ pub(crate) struct Stop {
     is_unbounded: bool,
     /// Whether SIGINT or SIGTERM has come: the next one kills.
     was_told: bool,
+    /// When the shutdown began.
+    began_at: Option<Time>,
+    /// When a shutdown without a bound was given one.
+    bounded_at: Option<Time>,
+    /// Whether the children were killed.
+    kills: bool,
 }
 
 impl Stop {
@@ -103,7 +109,7 @@ impl Stop {
             (true, _) if is_unbounded => StopEffect::Nothing,
             (true, _) if told_before => StopEffect::Kill,
             (true, _) => match std::mem::take(&mut self.is_unbounded) {
-                true => StopEffect::Bound,
+                true => self.bound(moment.now),
                 false => StopEffect::Nothing,
             },
             (false, Some(_)) => self.begin(is_unbounded && self.is_unbounded),
@@ -116,6 +122,11 @@ impl Stop {
         self.is_unbounded = is_unbounded;
         self.begins_at = Some(begins_at);
         StopEffect::Announce
+    }
+
+    fn bound(&mut self, now: Time) -> StopEffect {
+        self.bounded_at = Some(now);
+        StopEffect::Bound
     }
 
     fn begin(&mut self, is_unbounded: bool) -> StopEffect {
@@ -136,8 +147,30 @@ impl Stop {
     }
 
     /// The shutdown has begun, for whatever reason: there is no delay any more.
-    pub(crate) fn has_begun(&mut self) {
+    pub(crate) fn has_begun(&mut self, now: Time) {
         self.begins_at = None;
+        self.began_at.get_or_insert(now);
+    }
+
+    /// All children are killed.
+    pub(crate) fn kill(&mut self) {
+        self.kills = true;
+    }
+
+    /// Whether all children were killed.
+    pub(crate) fn kills(&self) -> bool {
+        self.kills
+    }
+
+    /// What a child that is told at `now` has of `shutdown_timeout`; `None` without a bound.
+    pub(crate) fn time_left(&self, shutdown_timeout: Duration, now: Time) -> Option<Duration> {
+        let from = self.bounded_at.or(self.began_at);
+        (!self.is_unbounded()).then(|| left(shutdown_timeout, from, now))
+    }
+
+    /// What a child that is told at `now`, in its start, has of `drain_timeout`.
+    pub(crate) fn drain_left(&self, drain_timeout: Duration, now: Time) -> Duration {
+        left(drain_timeout, self.began_at, now)
     }
 
     /// Goes on with a stop that the parent before has announced or begun.
@@ -183,6 +216,11 @@ impl fmt::Display for Losses {
         let all = queued + in_hand;
         write!(f, "{all} connections: {queued} queued, {in_hand} in hand")
     }
+}
+
+/// What is left of a time that runs from then on.
+fn left(time: Duration, from: Option<Time>, now: Time) -> Duration {
+    time.saturating_sub(from.map_or(Duration::ZERO, |from| now.since(from)))
 }
 
 /// More than a few in one turn change nothing more.

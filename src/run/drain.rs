@@ -1,10 +1,10 @@
-//! The listeners in a shutdown: new clients are refused, the children serve the queued clients,
-//! then the listeners are closed in all processes. `core/draining.rs` decides when; this file tells
+//! The listeners in a shutdown: new clients are refused, the children serve the queued clients, or a
+//! last child that is forked for them, then the listeners are closed in all processes. `core/draining.rs` decides when; this file tells
 //! the server object.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{
-    core::draining::{DrainView, Takers},
+    core::draining::{DrainStep, DrainView, Takers},
     hooks::{ChildServer, PreForkHooks},
 };
 
@@ -28,14 +28,27 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if !self.draining.is_under_way() {
             return;
         }
-        let monitor = &self.parent.monitor;
-        let seen = DrainView {
+        let seen = self.drain_view();
+        match self.draining.step(seen) {
+            DrainStep::Wait => {}
+            DrainStep::ForkLast => {
+                self.fork_last();
+                // If that has failed, nobody serves who is queued.
+                self.drain();
+            }
+            DrainStep::Close => self.close_listeners(seen.queued),
+        }
+    }
+
+    fn drain_view(&mut self) -> DrainView {
+        // A child without the hooks of the program would not be one of the program's.
+        let has_hooks = !self.hooks.uses_defaults();
+        let monitor = &mut self.parent.monitor;
+        DrainView {
             now: monitor.now(),
             queued: self.server.is_queued(),
             takers: Takers::of(monitor.children(), monitor.programs),
-        };
-        if self.draining.closes(seen) {
-            self.close_listeners(seen.queued);
+            may_fork: has_hooks && !self.lost && monitor.may_fork_last(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
         error::Error,
         event::Event,
         inbox::{Contact, Inbox},
+        monitor::Monitor,
         notice::Notice,
         say::say,
         system::{ForkTerms, Forked, ToGroup},
@@ -23,12 +24,22 @@ pub(super) const EXIT_ACCEPT: i32 = 103;
 impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
     /// Forks a child now. Failures go to the hooks.
     pub(super) fn fork(&mut self) {
-        if self.done || !self.parent.monitor.may_fork(0) {
+        self.fork_if(|monitor| monitor.may_fork(0));
+    }
+
+    /// Forks, in a shutdown, the child that serves who is queued.
+    pub(super) fn fork_last(&mut self) {
+        log::info!("no child is left for the clients that are queued: one is forked for them");
+        self.fork_if(Monitor::may_fork_last);
+    }
+
+    fn fork_if(&mut self, may_fork: impl Fn(&mut Monitor) -> bool) {
+        if self.done || !may_fork(&mut self.parent.monitor) {
             return;
         }
         self.call("before_fork", |hooks, monitor| hooks.before_fork(monitor));
         // The hook may have lowered `max_clients` or begun the shutdown.
-        if !self.parent.monitor.may_fork(0) {
+        if !may_fork(&mut self.parent.monitor) {
             return;
         }
         if let Err(error) = self.try_fork() {

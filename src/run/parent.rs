@@ -7,6 +7,7 @@ use crate::{
         control::ClientTable,
         event::Event,
         monitor::Monitor,
+        signal_policy,
         slow_hooks::SlowHooks,
         system::System,
         time::Time,
@@ -72,7 +73,7 @@ impl<Y: System> ParentState<Y> {
         };
         // Where it was stuck can be seen only as long as it lives.
         let stuck = (signal == Signal::Kill).then(|| contact.process.stuck());
-        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+        if signal_policy::stops_a_child(signal) {
             contact
                 .process
                 .tell_to_leave(self.monitor.queued_clients(child));

@@ -11,7 +11,7 @@ use self::tally::SeedTally;
 use super::{child::ChildSide, turn::Loop};
 use crate::{
     core::{
-        child::{Cause, Child, ChildId, Reason, Signal, State},
+        child::{Cause, Child, ChildId, Death, Reason, Signal, State},
         config::Attributes,
         error::Error,
         monitor::Monitor,
@@ -25,7 +25,7 @@ use crate::{
 use std::{cell::RefCell, convert::Infallible, io, rc::Rc, time::Duration, time::Instant};
 
 /// Seeds that failed once, each with its fault. They run first.
-const REGRESSIONS: [(u64, &str); 5] = [
+const REGRESSIONS: [(u64, &str); 8] = [
     (
         34,
         "a culled child, which ignored SIGINT and had said BUSY once, retired forever",
@@ -46,6 +46,29 @@ const REGRESSIONS: [(u64, &str); 5] = [
         1901,
         "a law did not know that a forged NOT_BUSY ends a connection where there are no notes",
     ),
+    (
+        22,
+        "a stop came when the last child had gone and its successor was not forked: clients were reset",
+    ),
+    (
+        49824,
+        "a law did not know that a child says nothing any more which has closed its output",
+    ),
+    (
+        63406,
+        "SIGTERM after SIGQUIT left a child that was over its time longer than shutdown_timeout",
+    ),
+];
+
+/// What hooks send to children: to end them, to tell them to stop, and what ends no child.
+const SENT_BY_HOOKS: [Signal; 7] = [
+    Signal::Kill,
+    Signal::Kill,
+    Signal::Interrupt,
+    Signal::Terminate,
+    Signal::Quit,
+    Signal::Alarm,
+    Signal::Window,
 ];
 
 const EVENTS_PER_SEED: u64 = 10_000;
@@ -128,6 +151,10 @@ struct ModelHooks(Simulated);
 impl PreForkHooks for ModelHooks {
     fn handler_state(&mut self, _: &mut Monitor, _: &str) {
         self.0.0.borrow_mut().program.states += 1;
+    }
+
+    fn server_exited(&mut self, _: &mut Monitor, child: &Child, death: &Death) {
+        self.0.0.borrow_mut().check_cause(child, death);
     }
 
     fn upgrade_failed(&mut self, _: &mut Monitor, _: &Error) {
@@ -327,8 +354,9 @@ impl Simulation {
             }
             2 => {
                 if let Some(id) = any_untold(monitor) {
-                    monitor.kill(id, Signal::Kill);
-                    self.world.borrow_mut().hook_kills(id);
+                    let signal = self.random.of(&SENT_BY_HOOKS);
+                    monitor.kill(id, signal);
+                    self.world.borrow_mut().hook_sends(id, signal);
                 }
             }
             8 => self.set_max_clients(),

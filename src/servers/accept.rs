@@ -17,6 +17,7 @@ use crate::{
             AcceptConfig, AcceptMachine, Action, Observation, Wakeups, refusal::Refusal,
             shortage::Shortage,
         },
+        draining::ChildDrain,
         time::Time,
     },
     hooks::comm::Comm,
@@ -64,7 +65,7 @@ impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
             next: 0,
             in_hand: None,
             clock: None,
-            drains_until: None,
+            drain: ChildDrain::default(),
             shortage: Shortage::default(),
         };
         match reserve {
@@ -92,7 +93,7 @@ struct AcceptLoop<'a, L: Listener> {
     /// When the last wait or the last connection ended.
     clock: Option<Time>,
     /// Until when the child takes queued connections, once it was told to stop.
-    drains_until: Option<Time>,
+    drain: ChildDrain,
     shortage: Shortage,
 }
 
@@ -135,14 +136,9 @@ impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     /// leaves that to the other children.
     fn told_to_stop(&mut self) -> Observation {
         let comm = self.acceptor.comm;
-        let now = comm.now();
-        let until = self
-            .drains_until
-            .get_or_insert_with(|| now + comm.drain_timeout());
-        if *until <= now {
-            Observation::ToldLongAgo
-        } else {
-            Observation::ToldToStop
+        match self.drain.lasts(comm.drain_timeout(), comm.now()) {
+            true => Observation::ToldToStop,
+            false => Observation::ToldLongAgo,
         }
     }
 

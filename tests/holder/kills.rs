@@ -112,7 +112,7 @@ pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -
         client.close_write();
         client.eof();
     };
-    load::under_load(address, clients, visit, meanwhile)
+    load::under_load(address, clients, Duration::ZERO, visit, meanwhile)
 }
 
 /// With a holder a new child notes who it is before it looks whether its parent lives, so that the next

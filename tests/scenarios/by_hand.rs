@@ -24,7 +24,7 @@ use crate::support::{
 pub const PROGRAMS: Programs = programs![by_hand];
 
 pub const SCENARIOS: Scenarios = scenarios![
-    what_is_asked_for_after_a_long_quiet_counts_from_then,
+    what_is_asked_for_after_a_long_quiet_counts_from_then: long,
     a_shutdown_by_hand_after_a_long_quiet_gives_the_client_its_time,
     each_handler_that_can_be_called_by_hand_does_what_its_hook_does,
     forks_by_hand_are_done_when_the_call_returns,

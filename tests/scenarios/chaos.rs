@@ -17,10 +17,10 @@ pub const PROGRAMS: Programs = programs![chaos_server];
 
 pub const SCENARIOS: Scenarios = scenarios![
     kills_under_load,
-    mixed_menu_under_load,
+    mixed_menu_under_load: long,
     mass_death_repeated,
     a15_pool_killed_at_once_comes_back,
-    parents_killed_at_random_moments,
+    parents_killed_at_random_moments: long,
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -47,7 +47,7 @@ fn stop(server: &Server) {
 }
 
 fn silent(server: &Server) {
-    assert_eq!(server.stderr(), "", "no line");
+    assert_eq!(server.complaints(), "", "no line");
 }
 
 /// The address of the server that IPv4 clients use.

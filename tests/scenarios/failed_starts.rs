@@ -7,7 +7,7 @@ use crate::subject::{Held, Strace, deaths, ends_well, expect_exit, expect_up, pi
 use crate::support::{SOON, Scenarios, Signal, World, holds, scenarios, until};
 
 pub const SCENARIOS: Scenarios = scenarios![
-    e05_a_program_that_dies_at_once_is_slowed_down_and_recovers,
+    e05_a_program_that_dies_at_once_is_slowed_down_and_recovers: long,
     e05_a_factory_that_fails_is_slowed_down_though_its_child_has_said_ack,
     a12_children_that_die_before_a_word_are_replaced_ever_more_slowly,
     e04_a_child_that_cannot_be_watched_is_killed_and_replaced,

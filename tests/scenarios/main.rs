@@ -40,6 +40,7 @@ mod field;
 mod harness;
 mod hostile;
 mod injection;
+mod last_child;
 mod life;
 mod limits;
 mod listeners;
@@ -112,6 +113,7 @@ const PROGRAMS: &[Programs] = &[
     field::PROGRAMS,
     harness::PROGRAMS,
     hostile::PROGRAMS,
+    last_child::PROGRAMS,
     listeners::PROGRAMS,
     listening::PROGRAMS,
     log_lines::PROGRAMS,
@@ -194,6 +196,7 @@ const SCENARIOS: &[(&str, Scenarios)] = scenarios_of![
     harness::runner,
     harness::world,
     hostile,
+    last_child,
     life,
     limits,
     listeners,

@@ -138,7 +138,7 @@ fn who_has_waited_for_too_long_goes_to_the_hook(world: &mut World) {
         line => eprintln!("the last one waited for too long, too: {line:?}"),
     }
     assert_eq!(server.children(), [child]);
-    assert_eq!(server.stderr(), "", "no client is worth a line");
+    assert_eq!(server.complaints(), "", "no client is worth a line");
     drop(fresh);
     ends_well(&server);
 }

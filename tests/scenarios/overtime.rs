@@ -12,8 +12,8 @@ use crate::subject::{
     hold, journal, log_warnings, millis, nobody_was_blamed, pids, send, stop,
 };
 use crate::support::{
-    Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, processes, programs,
-    scenarios, until,
+    Address, Args, Programs, SOON, Scenarios, Server, Signal, World, connect, holds, processes,
+    programs, scenarios, until,
 };
 
 pub mod lateness;
@@ -267,11 +267,11 @@ fn short_connections_without_a_pause_are_left_alone(world: &mut World) {
     let server = world.spawn("serve", &flags);
     let address = server.address();
     expect_up(&server, 2);
-    // Always more clients than children, so that one is queued when another has been served.
+    // Longer than the limit. Always more clients than children, so that one is queued when another has been served.
     let mut waiting: Vec<_> = (0..8).map(|_| connect(&address)).collect();
     let start = std::time::Instant::now();
     let mut served = 0;
-    while start.elapsed() < Duration::from_secs(5) {
+    while start.elapsed() < Duration::from_millis(3500) {
         waiting.push(connect(&address));
         drop(Held::of(waiting.remove(0)));
         served += 1;

@@ -19,7 +19,7 @@ pub const PROGRAMS: Programs = programs![slow_parent, restless];
 
 pub const SCENARIOS: Scenarios = scenarios![
     c15_a_slow_hook_is_measured_and_reported,
-    h03_a_hook_slower_than_timeout_blames_nobody,
+    h03_a_hook_slower_than_timeout_blames_nobody: long,
     m02_a_lowered_max_clients_is_reached_without_hurting_a_client,
     c15_a_panic_in_a_hook_of_the_parent_is_survived,
     a_state_that_posts_itself_does_not_keep_the_server,

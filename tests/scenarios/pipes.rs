@@ -20,7 +20,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     b03_a_grandchild_that_writes_for_ever_does_not_keep_the_parent,
     b02_a_child_that_closes_its_outputs_is_in_the_books_until_it_is_reaped,
     b04_a_child_with_words_elsewhere_that_closes_its_streams_is_told_to_stop,
-    b04_a_child_without_stdout_is_heard_and_told_to_stop,
+    b04_a_child_without_stdout_is_heard_and_told_to_stop: long,
     b06_a_grandchild_that_writes_words_and_torn_lines_changes_nothing,
 ];
 

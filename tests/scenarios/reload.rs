@@ -20,7 +20,7 @@ use prefork_server::{
 use crate::subject::{announce, ended, log_warnings};
 use crate::support::{
     Address, Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, gate, holds,
-    load, pause, processes, programs, scenarios, until,
+    load, processes, programs, scenarios, until,
 };
 
 pub mod steps;
@@ -42,7 +42,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     i03_a_stop_during_a_reload_wins,
     a_reload_lets_a_connection_last_longer_than_kill_timeout,
     children_at_max_requests_go_when_their_successors_are_ready,
-    children_that_are_too_old_are_replaced_one_by_one,
+    children_that_are_too_old_are_replaced_one_by_one: long,
     a_child_that_leaks_is_replaced_and_its_client_served,
     a_child_can_ask_for_its_replacement,
     a_program_that_says_no_word_is_replaced,
@@ -137,8 +137,16 @@ pub fn under_load(address: &Address, clients: usize, meanwhile: impl FnOnce()) -
     under_load_with_pauses(address, clients, Duration::ZERO, meanwhile)
 }
 
-/// The same, with a pause of each client between two connections.
-fn under_load_with_pauses(
+/// Pauses in which other scenarios can run. An exec, or the start of a child, takes longer: in each of
+/// them clients come.
+pub const BETWEEN: Duration = Duration::from_millis(2);
+
+/// The same with such a pause of each client between two connections.
+pub fn beside_clients(address: &Address, clients: usize, meanwhile: impl FnOnce()) -> usize {
+    under_load_with_pauses(address, clients, BETWEEN, meanwhile)
+}
+
+pub fn under_load_with_pauses(
     address: &Address,
     clients: usize,
     between: Duration,
@@ -148,9 +156,8 @@ fn under_load_with_pauses(
         ask(&mut client, "who");
         client.close_write();
         client.eof();
-        pause(between);
     };
-    load::under_load(address, clients, visit, meanwhile)
+    load::under_load(address, clients, between, visit, meanwhile)
 }
 
 /// Every client is answered, and the number of children that can serve never falls.
@@ -160,7 +167,7 @@ fn reloads_replace_every_child_and_lose_no_client(world: &mut World) {
     let many = std::env::var("RELOADS").ok();
     let (children, clients, between) = match many {
         Some(_) => (24, 16, Duration::from_millis(4)),
-        None => (4, 4, Duration::ZERO),
+        None => (4, 4, BETWEEN),
     };
     let reloads = many.map_or(RELOADS, |n| n.parse().expect("a number"));
     world.deadline(SOON * 6 + Duration::from_millis(500) * u32::try_from(reloads).unwrap());
@@ -309,7 +316,7 @@ fn a_reload_whose_children_hang_is_given_up_after_start_timeout(world: &mut Worl
 fn i04_a_reload_during_a_reload_begins_again(world: &mut World) {
     let reloaded = Reloaded::new(world, &["--start", "10"]);
     reloaded.server.expect_children(10);
-    under_load(&reloaded.server.address(), 4, || {
+    beside_clients(&reloaded.server.address(), 4, || {
         for number in 1..=10 {
             reloaded.reload(&format!("settings {number}"));
             reloaded.expect("began", number);
@@ -373,7 +380,7 @@ fn children_that_are_too_old_are_replaced_one_by_one(world: &mut World) {
     let flags = ["--max-lifetime", "8000", "--jitter", "100", "--start", "6"];
     let reloaded = Reloaded::new(world, &flags);
     let before = reloaded.server.expect_children(6);
-    under_load(&reloaded.server.address(), 2, || {
+    beside_clients(&reloaded.server.address(), 2, || {
         until("none of the first children", SOON * 2, || {
             let living = reloaded.server.children();
             before.iter().all(|old| !living.contains(old)).then_some(())

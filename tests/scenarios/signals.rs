@@ -28,7 +28,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     g10_ctrl_c_lets_each_child_finish_its_connection,
     g11_a_child_that_is_interrupted_from_outside_leaves_and_is_replaced,
     g12_every_signal_to_the_parent,
-    g12_every_signal_to_a_child,
+    g12_every_signal_to_a_child: long,
 ];
 
 /// This executable's program `serve`, for a command line.

@@ -26,7 +26,7 @@ pub const PROGRAMS: Programs = programs![paced];
 pub const SCENARIOS: Scenarios = scenarios![
     a_client_below_the_rate_is_sent_away,
     a_silent_client_holds_no_child_where_accepting_is_deferred,
-    hello_serves_an_honest_client_beside_many_slow_ones,
+    hello_serves_an_honest_client_beside_many_slow_ones: long,
 ];
 
 // The program.

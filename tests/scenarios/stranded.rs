@@ -34,7 +34,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     killed_child_is_followed_by_one_that_tries_first,
     d09_stopped_child_tries_once_more,
     d09_thousand_connections_survive_as_many_stops,
-    d09_as_many_survive_where_children_take_turns,
+    d09_as_many_survive_where_children_take_turns: long,
 ];
 
 // The program.

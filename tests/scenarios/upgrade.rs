@@ -20,7 +20,7 @@ use prefork_server::{
     ParentOnly, PreFork, PreForkHooks, Start, States, TcpServer, UnixServer, defaults, metrics,
 };
 
-use crate::reload::{memory, under_load};
+use crate::reload::{BETWEEN, beside_clients, memory, under_load, under_load_with_pauses};
 use crate::subject::{ended, log_warnings, millis};
 use crate::support::leak::BOARDS;
 use crate::support::{
@@ -48,7 +48,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     i08_upgrades_and_downgrades_lose_no_client_and_no_descriptor,
     whoever_asks_is_told_the_outcome,
     children_of_the_old_program_leave_what_is_queued_to_others,
-    children_that_die_meanwhile_are_reaped_and_replaced,
+    children_that_die_meanwhile_are_reaped_and_replaced: long,
     a_stop_during_an_upgrade_wins,
     an_upgrade_during_an_upgrade_is_refused,
     the_tie_to_the_parent_survives,
@@ -95,7 +95,10 @@ impl<'u> Builds<'u> {
 /// which the upgrades are.
 fn i08_upgrades_and_downgrades_lose_no_client_and_no_descriptor(world: &mut World) {
     let many = std::env::var("UPGRADES").ok();
-    let clients = if many.is_some() { 16 } else { 4 };
+    let (clients, between) = match many {
+        Some(_) => (16, Duration::ZERO),
+        None => (4, BETWEEN),
+    };
     let upgrades = many.map_or(UPGRADES, |n| n.parse().expect("a number"));
     world.deadline(SOON * 6 + SOON * u32::try_from(upgrades).expect("a number"));
     let upgraded = Upgraded::new(world, &[]);
@@ -105,7 +108,7 @@ fn i08_upgrades_and_downgrades_lose_no_client_and_no_descriptor(world: &mut Worl
     let address = server.address();
     let (descriptors, memory_before) = (held_when_settled(server), memory(server.pid()));
     let began = Instant::now();
-    let served = under_load(&address, clients, || {
+    let served = under_load_with_pauses(&address, clients, between, || {
         for _ in 0..upgrades {
             builds.upgrade_to(2);
             builds.upgrade_to(1);

@@ -24,12 +24,12 @@ pub mod upgrade;
 
 pub const SCENARIOS: Scenarios = scenarios![
     the_parent_survives_or_says_why,
-    a_child_is_replaced,
+    a_child_is_replaced: long,
     the_parent_at_a_unix_socket_survives_or_says_why,
     a_child_at_a_unix_socket_is_replaced,
-    an_upgrade_is_done_or_undone,
+    an_upgrade_is_done_or_undone: long,
     an_upgrade_to_a_bad_program_is_undone,
-    a_trial_changes_nothing,
+    a_trial_changes_nothing: long,
 ];
 
 /// How many points of each role are walked unless `WALK` says otherwise.

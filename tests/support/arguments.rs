@@ -51,6 +51,7 @@ pub struct Request {
     pub exact: bool,
     pub ignored_only: bool,
     pub capture: bool,
+    pub times: bool,
     pub threads: Option<usize>,
     pub filters: Vec<String>,
     pub skips: Vec<String>,
@@ -115,6 +116,7 @@ impl Request {
             "--exact" => self.exact = true,
             "--ignored" => self.ignored_only = true,
             "--nocapture" | "--no-capture" => self.capture = false,
+            "--report-time" => self.times = true,
             "-q" | "--quiet" => self.terse = true,
             _ if WITHOUT_MEANING.contains(&name) => {}
             _ => return Err(format!("Unrecognized option: {name}")),
@@ -135,12 +137,11 @@ const TAKE_A_VALUE: [&str; 7] = [
 ];
 
 /// The switches of the standard harness that change nothing here.
-const WITHOUT_MEANING: [&str; 9] = [
+const WITHOUT_MEANING: [&str; 8] = [
     "--include-ignored",
     "--test",
     "--bench",
     "--show-output",
-    "--report-time",
     "--ensure-time",
     "--shuffle",
     "--exclude-should-panic",

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use super::patience::FairClock;
 use super::processes::Process;
 use super::server::Server;
-use super::wait::pause;
+use super::wait::{pause, step_after};
 use super::world::{THREAD_PANICKED, World};
 
 /// How long what is left of the servers may take to go.
@@ -68,7 +68,8 @@ fn left_processes(world: &World) -> Vec<String> {
     }
     let mut clock = FairClock::start();
     loop {
-        let late = clock.elapsed() > GRACE;
+        let waited = clock.elapsed();
+        let late = waited > GRACE;
         world.reap_orphans();
         let alive = world.processes();
         let childless = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG));
@@ -80,7 +81,8 @@ fn left_processes(world: &World) -> Vec<String> {
             faults.push(format!("still alive after {GRACE:?}: {}", alive.join("; ")));
             return faults;
         }
-        pause(Duration::from_millis(5));
+        // Each look reads the environment of every process there is.
+        pause(step_after(waited));
     }
 }
 

@@ -10,27 +10,31 @@ use super::address::Address;
 use super::client::{Client, connect_as_another};
 use super::wait::pause;
 
-/// Runs so many clients while `meanwhile` runs; returns how many visits there were.
+/// Runs so many clients, with a pause of each between two visits, while `meanwhile` runs; returns how
+/// many visits there were.
 ///
-/// `CLIENT_PAUSE=n` has each of them wait so many milliseconds between two visits. Without it sixteen
-/// clients take all the time that two processors have, and a figure tells how long the server has
-/// waited for one.
+/// `CLIENT_PAUSE=n` makes the pause so many milliseconds. Without any, sixteen clients take all the time
+/// that two processors have, and a figure tells how long the server has waited for one.
 pub fn under_load(
     address: &Address,
     clients: usize,
+    between: Duration,
     visit: impl Fn(Client) + Sync,
     meanwhile: impl FnOnce(),
 ) -> usize {
     let (visits, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let between = std::env::var("CLIENT_PAUSE").ok();
-    let between = between.map(|n| Duration::from_millis(n.parse().expect("a number")));
+    let asked_for = std::env::var("CLIENT_PAUSE").ok();
+    let asked_for = asked_for.map(|n| Duration::from_millis(n.parse().expect("a number")));
+    let between = asked_for.unwrap_or(between);
     thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     visit(connect_as_another(address));
                     visits.fetch_add(1, Ordering::Relaxed);
-                    between.into_iter().for_each(pause);
+                    if !between.is_zero() {
+                        pause(between);
+                    }
                 }
             });
         }

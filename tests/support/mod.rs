@@ -56,7 +56,7 @@ pub use gate::Gate;
 pub use launch::Launch;
 pub use nix::sys::signal::Signal;
 pub use patience::patient;
-pub use server::Server;
+pub use server::{SLOW, Server};
 pub use wait::{SOON, holds, pause, until};
 pub use world::World;
 
@@ -64,7 +64,25 @@ pub use world::World;
 pub type Program = fn(Args) -> ExitCode;
 
 /// One test; it fails by a panic.
-pub type Scenario = fn(&mut World);
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    run: fn(&mut World),
+    /// Whether it begins before others, so that the rest do not wait for it at the end.
+    is_long: bool,
+}
+
+impl Scenario {
+    pub const fn new(run: fn(&mut World)) -> Self {
+        let is_long = false;
+        Self { run, is_long }
+    }
+
+    /// One that takes many times as long as most others do, for which it has to wait.
+    pub const fn long(self) -> Self {
+        let is_long = true;
+        Self { is_long, ..self }
+    }
+}
 
 /// Programs by their names, as [`programs!`] lists them.
 pub type Programs = &'static [(&'static str, Program)];
@@ -84,10 +102,14 @@ macro_rules! programs {
     };
 }
 
-/// The list of scenarios, by the names of the functions.
+/// The list of scenarios, by the names of the functions. `name: long` marks one as
+/// [`Scenario::long`].
 macro_rules! scenarios {
-    ($($scenario:ident),* $(,)?) => {
-        &[$((stringify!($scenario), $scenario as $crate::support::Scenario)),*]
+    ($($scenario:ident $(: $length:ident)?),* $(,)?) => {
+        &[$((
+            stringify!($scenario),
+            $crate::support::Scenario::new($scenario)$(.$length())?,
+        )),*]
     };
 }
 

@@ -5,6 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::{SysconfVar, sysconf};
 
 /// One process, as it was when it was looked at.
 #[derive(Clone, Debug)]
@@ -159,6 +162,25 @@ pub fn waits_in_epoll(pid: u32) -> bool {
 /// Whether `pid` sleeps in accept(2), as children do that take turns.
 pub fn waits_in_accept(pid: u32) -> bool {
     state(pid) == Some('S') && system_call(pid) == Some(nix::libc::SYS_accept4)
+}
+
+/// The time that `pid` and the processes below it that have been reaped were on a processor.
+pub(super) fn busy(pid: u32) -> Duration {
+    let stat = text(pid, "stat");
+    let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+    // utime, stime, cutime and cstime.
+    let ticks = fields.split_whitespace().skip(11).take(4);
+    let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
+    let a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    Duration::from_secs(1).mul_f64(f64::from(ticks) / a_second as f64)
+}
+
+/// For how long the first thread of `pid` could have run and was not given a processor; `None` where the
+/// kernel does not tell, or `pid` is gone.
+pub fn waited_for_a_processor(pid: u32) -> Option<Duration> {
+    let schedule = text(pid, "schedstat");
+    let waited = schedule.split(' ').nth(1)?.parse().ok()?;
+    Some(Duration::from_nanos(waited))
 }
 
 /// How many threads `pid` has; 0 if it is gone.

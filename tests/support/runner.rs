@@ -16,11 +16,11 @@ use super::Scenario;
 use super::arguments::Request;
 use super::processes::{self, Process};
 use super::wait::pause;
-use super::watch::Watch;
+use super::watch::{Cost, Watch};
 
 /// How many scenarios run at once unless the command line says otherwise. Each is a crowd itself, and
 /// most of the time it waits.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 10;
 
 /// The variable that says how often each scenario runs.
 pub(super) const REPEAT: &str = "SCENARIO_REPEAT";
@@ -34,34 +34,37 @@ pub fn run(arguments: &[String], scenarios: &[(&str, Scenario)]) -> ExitCode {
             return ExitCode::from(101);
         }
     };
-    let names = scenarios.iter().map(|(name, _)| *name);
-    let names: Vec<&str> = names.filter(|name| request.selects(name)).collect();
+    let chosen = scenarios.iter().filter(|(name, _)| request.selects(name));
+    let chosen: Vec<(&str, Scenario)> = chosen.copied().collect();
     if request.list {
-        list(&names, request.terse);
+        list(&chosen, request.terse);
         return ExitCode::SUCCESS;
     }
     // What outlives a scenario comes to the runner, which can so clear it away.
     set_child_subreaper(true).expect("to adopt what outlives a scenario");
-    Run::new(names, &request).drive(scenarios.len())
+    Run::new(&chosen, &request).drive(scenarios.len())
 }
 
-fn list(names: &[&str], terse: bool) {
-    for name in names {
+fn list(scenarios: &[(&str, Scenario)], terse: bool) {
+    for (name, _) in scenarios {
         println!("{name}: test");
     }
     if !terse {
-        println!("\n{} tests, 0 benchmarks", names.len());
+        println!("\n{} tests, 0 benchmarks", scenarios.len());
     }
 }
 
 /// One run of the chosen scenarios.
 struct Run<'a> {
     names: Vec<&'a str>,
+    is_long: Vec<bool>,
     at_once: usize,
     capture: bool,
+    times: bool,
     repeat: usize,
-    /// Which scenarios are to be started, one entry a repetition.
-    queue: VecDeque<usize>,
+    /// Which scenarios are to be started, one entry a repetition: the long ones, and the others.
+    long: VecDeque<usize>,
+    short: VecDeque<usize>,
     running: Vec<(usize, Watch)>,
     /// How many repetitions of each scenario have yet to pass.
     remaining: Vec<usize>,
@@ -72,18 +75,24 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(names: Vec<&'a str>, request: &Request) -> Self {
+    fn new(scenarios: &[(&'a str, Scenario)], request: &Request) -> Self {
         let repeat = std::env::var(REPEAT)
             .ok()
             .and_then(|text| text.parse().ok());
         let repeat = repeat.filter(|&times| times > 0).unwrap_or(1);
-        let count = names.len();
+        let count = scenarios.len();
+        let is_long = |index: &usize| scenarios[*index].1.is_long;
+        let queue = (0..count).flat_map(|index| vec![index; repeat]);
+        let (long, short) = queue.partition(is_long);
         Self {
-            names,
+            names: scenarios.iter().map(|(name, _)| *name).collect(),
+            is_long: (0..count).map(|index| is_long(&index)).collect(),
             at_once: request.threads.unwrap_or(AT_ONCE),
             capture: request.capture,
+            times: request.times,
             repeat,
-            queue: (0..count).flat_map(|index| vec![index; repeat]).collect(),
+            long,
+            short,
             running: Vec::new(),
             remaining: vec![repeat; count],
             had: processes::children(std::process::id())
@@ -101,7 +110,7 @@ impl<'a> Run<'a> {
             "\nrunning {count} test{}",
             if count == 1 { "" } else { "s" }
         );
-        while !(self.queue.is_empty() && self.running.is_empty()) {
+        while !(self.long.is_empty() && self.short.is_empty() && self.running.is_empty()) {
             self.start_what_fits();
             self.collect();
             pause(Duration::from_millis(5));
@@ -111,11 +120,23 @@ impl<'a> Run<'a> {
 
     fn start_what_fits(&mut self) {
         while self.running.len() < self.at_once {
-            let Some(index) = self.queue.pop_front() else {
+            let Some(index) = self.next() else {
                 return;
             };
             let watch = Watch::start(self.names[index], self.capture);
             self.running.push((index, watch));
+        }
+    }
+
+    /// The next to start. The long ones take half the places until they have all begun: each of them
+    /// beside others that soon end, and none when the others are over.
+    fn next(&mut self) -> Option<usize> {
+        let running = self.running.iter();
+        let long = running.filter(|(index, _)| self.is_long[*index]).count();
+        if long * 2 < self.at_once {
+            self.long.pop_front().or_else(|| self.short.pop_front())
+        } else {
+            self.short.pop_front().or_else(|| self.long.pop_front())
         }
     }
 
@@ -128,20 +149,30 @@ impl<'a> Run<'a> {
                 at += 1;
                 continue;
             };
+            let cost = watch.cost();
             drop(self.running.remove(at));
             match outcome {
-                Ok(()) => self.passed(index),
+                Ok(()) => self.passed(index, cost),
                 Err(output) => self.failed(index, output),
             }
             self.clear_strays();
         }
     }
 
-    fn passed(&mut self, index: usize) {
+    fn passed(&mut self, index: usize, cost: Cost) {
         self.remaining[index] -= 1;
         if self.remaining[index] == 0 {
-            println!("test {} ... ok", self.names[index]);
+            println!("test {} ... ok{}", self.names[index], self.times(cost));
         }
+    }
+
+    /// What `--report-time` adds to a line: the time of the clock, and that of the processors.
+    fn times(&self, cost: Cost) -> String {
+        if !self.times {
+            return String::new();
+        }
+        let [time, busy] = [cost.time, cost.busy].map(|time| time.as_secs_f64());
+        format!(" <{time:.3}s, busy {busy:.2}s>")
     }
 
     /// Notes a failure; the scenario is not repeated any further.
@@ -157,7 +188,8 @@ impl<'a> Run<'a> {
             );
         }
         self.failures.push((index, output));
-        self.queue.retain(|&queued| queued != index);
+        self.long.retain(|&queued| queued != index);
+        self.short.retain(|&queued| queued != index);
         let (same, others) = self
             .running
             .drain(..)

@@ -22,6 +22,9 @@ use super::wait::{pause, until};
 /// For how long a server may take to say where it listens, or to do what `expect_` asks for.
 const SOON: Duration = Duration::from_secs(10);
 
+/// What the warning of a call that took long says after its time.
+pub const SLOW: &str = " ms, in which the parent did nothing else";
+
 /// A handle to one server process; clones are of the same one.
 #[derive(Clone, Debug)]
 pub struct Server(Arc<Inner>);
@@ -168,6 +171,15 @@ impl Server {
     #[track_caller]
     pub fn stderr(&self) -> String {
         self.output(self.0.stderr.as_ref(), "stderr")
+    }
+
+    /// What it has written to stderr so far, but for the warning of a call that took long: a machine
+    /// that lets the parent wait makes each of them long.
+    #[track_caller]
+    pub fn complaints(&self) -> String {
+        let stderr = self.stderr();
+        let lines = stderr.split_inclusive('\n');
+        lines.filter(|line| !line.contains(SLOW)).collect()
     }
 
     /// Waits until `is_there` holds for what it has written to stdout, and returns that.

@@ -8,8 +8,11 @@ use nix::poll::{PollTimeout, poll};
 
 use super::patience::FairClock;
 
-/// How long one look at a fact and the next are apart.
+/// How long one look at a fact and the next are apart, at first.
 const STEP: Duration = Duration::from_millis(5);
+
+/// How long they are apart in the end: to look at processes takes time from others.
+const LONGEST_STEP: Duration = Duration::from_millis(20);
 
 /// For waits that end at once on a machine with nothing else to do.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -37,8 +40,13 @@ pub fn until<T>(what: &str, deadline: Duration, mut fact: impl FnMut() -> Option
             eprintln!("still waiting for {what}");
             spoken = true;
         }
-        pause(STEP);
+        pause(step_after(elapsed));
     }
+}
+
+/// How long to wait before the next look at what has not come for so long: some hundredths of it.
+pub(super) fn step_after(waited: Duration) -> Duration {
+    (waited / 50).clamp(STEP, LONGEST_STEP)
 }
 
 /// Looks for the whole of `period`, and panics naming `what` as soon as `fact` is false.

@@ -10,6 +10,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::dump::dump;
@@ -83,6 +85,16 @@ pub struct Watch {
     counted: Instant,
     /// Whether it has been reaped: its pid may be somebody else's then.
     ended: bool,
+    started: Instant,
+    /// The time on a processor of all its processes; known once it has ended.
+    busy: Duration,
+}
+
+/// What a scenario has taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    pub time: Duration,
+    pub busy: Duration,
 }
 
 impl Watch {
@@ -118,6 +130,8 @@ impl Watch {
             clock: FairClock::start(),
             counted: Instant::now(),
             ended: false,
+            started: Instant::now(),
+            busy: Duration::ZERO,
         }
     }
 
@@ -125,8 +139,17 @@ impl Watch {
         self.child.id()
     }
 
+    /// What it has taken so far; the time on a processor is known at the end.
+    pub fn cost(&self) -> Cost {
+        Cost {
+            time: self.started.elapsed(),
+            busy: self.busy,
+        }
+    }
+
     /// How the scenario ended, if it has: its output, if it failed.
     pub fn finished(&mut self) -> Option<Result<(), String>> {
+        self.note_busy();
         let status = self.child.try_wait().expect("the status of the scenario");
         let fault = match status {
             Some(status) => {
@@ -136,6 +159,15 @@ impl Watch {
             None => Some(self.excess()?),
         };
         Some(fault.map_or(Ok(()), |fault| Err(self.fail(&fault))))
+    }
+
+    /// Notes what the kernel has counted for a scenario that has ended, and forgets when it is reaped.
+    fn note_busy(&mut self) {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let id = Id::Pid(Pid::from_raw(self.child.id().cast_signed()));
+        if waitid(id, flags).is_ok_and(|status| status != WaitStatus::StillAlive) {
+            self.busy = processes::busy(self.child.id());
+        }
     }
 
     /// Clears the scenario away.

@@ -190,7 +190,7 @@ pub(super) fn play(name: &str, scenario: Scenario) -> ExitCode {
         orphans_expected: false,
     };
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-        scenario(&mut world);
+        (scenario.run)(&mut world);
         standing_check(&world);
     }));
     if outcome.is_err() {

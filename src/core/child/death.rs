@@ -28,7 +28,7 @@ pub enum Cause {
     Reloaded,
     /// It ended in the shutdown.
     Shutdown,
-    /// A hook had told it to stop or sent it a signal that ends processes.
+    /// A hook had told it to stop or had sent it the signal that ended it.
     Asked,
     /// It ended by itself within a second of its fork, without a connection.
     FailedStart,

@@ -27,7 +27,7 @@ bitflags! {
         const CLOSED = 1 << 8;
         /// It has said NOT_BUSY: it can take connections.
         const WAITED = 1 << 9;
-        /// A hook has sent it a signal that ends processes.
+        /// A hook has sent it a signal that tells it to stop, SIGABRT or SIGKILL.
         const ASKED = 1 << 10;
         /// It has ended without being told to, and processes of its group still run.
         const OUTLIVED = 1 << 11;

@@ -55,15 +55,31 @@ macro_rules! define_signal {
         pub enum Signal {
             $($(#[doc = $doc])* $name,)*
         }
+
+        impl Signal {
+            pub(super) const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its name on the system.
+            pub(crate) const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($native),)*
+                }
+            }
+        }
     };
 }
 with_signals!(define_signal);
 
-impl Signal {
-    /// Whether the signal is sent to end a process. SIGHUP, SIGUSR1 and the like have other
-    /// meanings.
-    pub(crate) fn ends(self) -> bool {
-        use Signal::{Abort, Interrupt, Kill, Quit, Terminate};
-        matches!(self, Abort | Interrupt | Kill | Quit | Terminate)
+/// A set of signals.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct SignalSet(u32);
+
+impl SignalSet {
+    pub(crate) const fn insert(&mut self, signal: Signal) {
+        self.0 |= 1 << signal as u32;
+    }
+
+    pub(crate) const fn contains(self, signal: Signal) -> bool {
+        self.0 & 1 << signal as u32 != 0
     }
 }

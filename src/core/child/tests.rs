@@ -97,6 +97,49 @@ fn the_cause_of_a_death_that_was_asked_for_is_the_reason() {
     assert_eq!(killed.cause(ended_by_signal(9), at(5001)), Cause::Asked);
 }
 
+/// A hook may send any signal, and the child may end by another one, long after.
+#[test]
+fn a_child_is_ended_by_a_hook_if_the_signal_is_the_one_that_the_hook_sent() {
+    let mut child = child();
+    let ends = [
+        (Signal::Alarm, 14),
+        (Signal::Hangup, 1),
+        (Signal::FileSize, 25),
+    ];
+    for (signal, number) in ends {
+        let end = ended_by_signal(number);
+        assert_eq!(child.cause(end, at(5001)), Cause::FailedStart, "{signal:?}");
+        assert_eq!(child.cause(end, at(9000)), Cause::Killed, "{signal:?}");
+        child.sent_by_hooks.insert(signal);
+        assert_eq!(child.cause(end, at(5001)), Cause::Asked, "{signal:?}");
+        assert_eq!(child.cause(end, at(9000)), Cause::Asked, "{signal:?}");
+    }
+    for (end, cause) in [
+        (ended_by_signal(11), Cause::Killed),
+        (exit_code(0), Cause::Finished),
+        (exit_code(3), Cause::Failed),
+        (None, Cause::Lost),
+    ] {
+        assert_eq!(child.cause(end, at(9000)), cause, "{end:?}");
+    }
+}
+
+#[test]
+fn an_abort_that_a_hook_asked_for_is_no_crash() {
+    let mut child = child();
+    child.retirement = Some(Retirement {
+        reason: Reason::Culled,
+        at: at(5000),
+        kill_after: Some(ms(10)),
+        kill_in_start_after: Some(ms(10)),
+        forks: 0,
+    });
+    let aborted = ended_by_signal(6);
+    assert_eq!(child.cause(aborted, at(5001)), Cause::Killed);
+    child.sent_by_hooks.insert(Signal::Abort);
+    assert_eq!(child.cause(aborted, at(5001)), Cause::Culled);
+}
+
 /// A child that is told to stop still has a client to serve, which may end it.
 #[test]
 fn a_crash_is_told_whatever_the_child_was_told() {

@@ -48,6 +48,16 @@ impl Child {
         self.was_killed() || self.reason().is_some_and(Reason::is_over_time)
     }
 
+    fn was_ended_by_a_hook(&self, status: Option<WaitStatus>) -> bool {
+        self.flags.contains(ChildFlags::ASKED)
+            || status.is_some_and(|status| status.is_of(self.sent_by_hooks))
+    }
+
+    fn has_crashed_on_its_way_out(&self, status: Option<WaitStatus>) -> bool {
+        let crash = |status: WaitStatus| status.is_crash() && !status.is_of(self.sent_by_hooks);
+        self.may_finish() && status.is_some_and(crash)
+    }
+
     /// Why the child ended.
     pub(crate) fn cause(&self, end: impl Into<Collected>, now: Time) -> Cause {
         let end = end.into();
@@ -63,9 +73,7 @@ impl Child {
             Some(Reason::Overtime) => Some(Cause::Overtime),
             Some(Reason::StartTimeout) => Some(Cause::StartTimeout),
             // A child that a hook has ended closes its outputs shortly before it can be reaped.
-            Some(Reason::Closed) | None if self.flags.contains(ChildFlags::ASKED) => {
-                Some(Cause::Asked)
-            }
+            Some(Reason::Closed) | None if self.was_ended_by_a_hook(status) => Some(Cause::Asked),
             // The processes that it left behind were told to stop, not the child.
             Some(Reason::Closed) if self.flags.contains(ChildFlags::OUTLIVED) => None,
             // Nothing is known about a child that other code has reaped.
@@ -77,9 +85,7 @@ impl Child {
             status.map(|status| (status.code() == Some(0), status.signal())),
         ) {
             // It was served a client after it was told, or crashed on its way out.
-            (Some(_), _) if self.may_finish() && status.is_some_and(WaitStatus::is_crash) => {
-                Cause::Killed
-            }
+            (Some(_), _) if self.has_crashed_on_its_way_out(status) => Cause::Killed,
             (Some(cause), _) => cause,
             _ if end.out_of_memory => Cause::OutOfMemory,
             _ if self.start_failed(status, now) => Cause::FailedStart,

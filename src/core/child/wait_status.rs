@@ -1,6 +1,7 @@
 //! The status with which a process ended, decoded from the kernel's encoding, and the names of
 //! signals. Makes no system call.
 
+use super::{Signal, SignalSet};
 use std::fmt;
 
 /// How a process ended, as wait(2) encodes it.
@@ -40,6 +41,16 @@ impl WaitStatus {
         ];
         let name = self.signal().and_then(signal_name);
         name.is_some_and(|name| own.contains(&name))
+    }
+
+    /// Whether one of these signals ended it.
+    pub(crate) fn is_of(self, signals: SignalSet) -> bool {
+        let name = self.signal().and_then(signal_name);
+        let has_name = |signal: &Signal| Some(signal.name()) == name;
+        Signal::ALL
+            .iter()
+            .filter(|signal| signals.contains(**signal))
+            .any(has_name)
     }
 
     const fn dumped_core(self) -> bool {

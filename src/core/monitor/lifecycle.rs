@@ -19,6 +19,10 @@ impl Monitor {
         self.watch_clock(id);
         self.enrol(id);
         self.happened(Event::Forked { child: id });
+        // It serves what is queued, and goes.
+        if self.shutdown {
+            self.stop(id, Reason::Shutdown);
+        }
         id
     }
 

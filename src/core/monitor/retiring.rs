@@ -7,15 +7,20 @@ use super::*;
 impl Monitor {
     /// Sends `signal` to a child. The name of a reaped child is ignored.
     ///
-    /// A child that this signal ends has the cause [`Asked`](crate::Cause::Asked).
+    /// A child that this signal ends has the cause [`Asked`](crate::Cause::Asked), unless it had
+    /// been told to stop before for another reason. So has one that ends in any way after a signal
+    /// that tells it to stop (SIGINT, SIGTERM, SIGQUIT), SIGABRT or SIGKILL.
     ///
     /// The child stays in the pool: see [`stop`](Self::stop) for one that is to leave it.
     pub fn kill(&mut self, id: ChildId, signal: Signal) {
         let living = self.pool.get_mut(id).filter(|child| !child.is_reaped());
-        if let Some(child) = living
-            && signal.ends()
-        {
-            child.flags |= ChildFlags::ASKED;
+        if let Some(child) = living {
+            child.sent_by_hooks.insert(signal);
+            let asked = signal_policy::ends_a_child(signal);
+            child.flags.set(
+                ChildFlags::ASKED,
+                asked || child.flags.contains(ChildFlags::ASKED),
+            );
         }
         self.send(id, signal);
     }
@@ -60,7 +65,7 @@ impl Monitor {
     /// `kill_timeout`, it gets SIGKILL. No signal is sent now; with [`Reason::Closed`] SIGINT
     /// follows after 100 ms. With [`Reason::Shutdown`] the time is `shutdown_timeout`, or without a
     /// bound if only SIGQUIT has asked for the stop, and at most `drain_timeout` while the child is
-    /// still starting. With [`Reason::Culled`], [`Reason::Recycled`] and [`Reason::Reloaded`] only
+    /// still starting; both from the begin of the shutdown. With [`Reason::Culled`], [`Reason::Recycled`] and [`Reason::Reloaded`] only
     /// `timeout` and `busy_timeout` limit a child that has a connection in hand. With
     /// [`Reason::StartTimeout`] the start counts as failed, which delays forks.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
@@ -98,13 +103,17 @@ impl Monitor {
     /// The retirement of a child that is told to stop now.
     pub(super) fn retirement(&self, reason: Reason) -> Retirement {
         let kill_after = match reason {
-            Reason::Shutdown if self.stop.is_unbounded() => None,
-            Reason::Shutdown => Some(self.attributes.shutdown_timeout),
+            // The time of a stop runs from its begin, also for a child that is told later.
+            Reason::Shutdown => {
+                let timeout = self.attributes.shutdown_timeout;
+                self.stop.time_left(timeout, self.now)
+            }
             _ => Some(self.attributes.kill_timeout),
         };
         let kill_in_start_after = match reason {
             Reason::Shutdown if !self.programs => {
-                let drain = self.attributes.drain_timeout;
+                let timeout = self.attributes.drain_timeout;
+                let drain = self.stop.drain_left(timeout, self.now);
                 Some(kill_after.map_or(drain, |kill_after| kill_after.min(drain)))
             }
             _ => kill_after,

@@ -1,17 +1,29 @@
 //! The end of the server, in the parent and in a child: the shutdown begins, queued clients are served,
-//! and the records are dropped. Tells no child to stop.
+//! if need be by a last child, and the records are dropped. Tells no child to stop.
 
 use super::*;
 
 /// The end of the server.
 impl Monitor {
     pub(crate) fn begin_shutdown(&mut self) {
-        self.stop.has_begun();
+        self.stop.has_begun(self.now);
         if !std::mem::replace(&mut self.shutdown, true) {
             self.happened(Event::ShuttingDown);
         }
         self.owed = 0;
         self.replacement.clear();
+    }
+
+    /// Whether a last child may be forked in the shutdown, if clients are queued and no child is left.
+    ///
+    /// Not when all were killed or the time of the stop is over, nor while failures delay forks. A
+    /// program that is told to stop in its start serves nobody.
+    pub(crate) fn may_fork_last(&mut self) -> bool {
+        let timeout = self.attributes.shutdown_timeout;
+        let time_left = self.stop.time_left(timeout, self.now);
+        let has_time = time_left.is_none_or(|left| !left.is_zero());
+        let is_stop = self.shutdown && !self.child && !self.stop.kills();
+        is_stop && has_time && !self.programs && self.room(0) > 0 && !self.delays_forks()
     }
 
     /// What a child that is told to leave now does with the clients that are queued.
@@ -42,3 +54,6 @@ impl Monitor {
         self.owed = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,6 +115,7 @@ impl Monitor {
 
     /// The second signal to stop: all children get SIGKILL.
     pub(crate) fn kill_all(&mut self) {
+        self.stop.kill();
         let children: Vec<_> = self.children().map(Child::id).collect();
         for child in children {
             self.send(child, Signal::Kill);
@@ -123,10 +124,10 @@ impl Monitor {
     }
 
     /// Gives the children `shutdown_timeout` from now on, which had no bound before.
+    ///
+    /// One that was told to stop for another reason may have had more time left than that.
     pub(crate) fn bound_stop(&mut self) {
-        let stopping = |child: &Child| child.reason() == Some(Reason::Shutdown);
-        let children = self.children().filter(|child| stopping(child));
-        let children: Vec<_> = children.map(Child::id).collect();
+        let children: Vec<_> = self.children().map(Child::id).collect();
         for child in children {
             self.retire(child, Reason::Shutdown);
         }

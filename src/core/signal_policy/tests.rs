@@ -168,26 +168,6 @@ fn the_table_of_the_documents_is_this_one() {
     assert_eq!(rows, expected);
 }
 
-/// The name that operators know.
-fn unix_name(signal: Signal) -> &'static str {
-    match signal {
-        Signal::Terminate => "SIGTERM",
-        Signal::Interrupt => "SIGINT",
-        Signal::Quit => "SIGQUIT",
-        Signal::Hangup => "SIGHUP",
-        Signal::User1 => "SIGUSR1",
-        Signal::User2 => "SIGUSR2",
-        Signal::BackgroundRead => "SIGTTIN",
-        Signal::BackgroundWrite => "SIGTTOU",
-        Signal::Child => "SIGCHLD",
-        Signal::Pipe => "SIGPIPE",
-        Signal::FileSize => "SIGXFSZ",
-        Signal::Window => "SIGWINCH",
-        Signal::Alarm => "SIGALRM",
-        other => panic!("no name for {other:?}"),
-    }
-}
-
 /// How the guide for operators begins what a row leads to.
 fn for_operators(row: &SignalRow) -> &'static str {
     match row.lead {
@@ -221,13 +201,13 @@ fn the_guide_for_operators_has_each_row() {
         })
         .collect();
     let names: Vec<&str> = found.iter().map(|(name, _)| &**name).collect();
-    let mut expected = TABLE.map(|row| unix_name(row.signal)).to_vec();
+    let mut expected = TABLE.map(|row| row.signal.name()).to_vec();
     let mut sorted = names.clone();
     sorted.sort_unstable();
     expected.sort_unstable();
     assert_eq!(sorted, expected);
     for row in &TABLE {
-        let of_it = found.iter().find(|(name, _)| name == unix_name(row.signal));
+        let of_it = found.iter().find(|(name, _)| name == row.signal.name());
         let (name, does) = of_it.expect("a row");
         assert!(does.starts_with(for_operators(row)), "{name}: {does}");
     }

@@ -3,7 +3,8 @@
 use super::pipe::ModelPipe;
 use crate::core::{
     child::Signal,
-    draining::QueuedClients,
+    draining::{ChildDrain, QueuedClients},
+    signal_policy,
     time::Time,
     wire::{CommWords, Word},
 };
@@ -41,6 +42,7 @@ pub(super) struct Sent {
     pub(super) interrupts: u32,
     pub(super) kills: u32,
     /// How many of them were asked for by a hook.
+    pub(super) interrupts_asked: u32,
     pub(super) kills_asked: u32,
     /// How often it was told to reopen its logs.
     pub(super) reopenings: u32,
@@ -66,7 +68,9 @@ pub(super) struct Model {
     pub(super) told: bool,
     pub(super) queued_clients: QueuedClients,
     /// Until when it takes queued clients, once it knows that it is to stop.
-    pub(super) drains_until: Option<Time>,
+    drain: ChildDrain,
+    /// Whether it has looked for one since then.
+    has_looked: bool,
     pub(super) sent: Sent,
     pub(super) next_ack: Option<Time>,
     /// It has said its state, and repeats it with each ACK.
@@ -97,7 +101,8 @@ impl Model {
             reserved: false,
             told: false,
             queued_clients: QueuedClients::Serve,
-            drains_until: None,
+            drain: ChildDrain::default(),
+            has_looked: false,
             sent: Sent::default(),
             next_ack: None,
             stated: false,
@@ -131,17 +136,12 @@ impl Model {
     /// Whether a child that was told to stop leaves queued clients to others. It tries once in any
     /// case.
     pub(super) fn has_drained(&mut self, now: Time, drain_timeout: Duration) -> bool {
-        match self.drains_until {
-            None => {
-                let drain = match self.queued_clients {
-                    QueuedClients::Serve => drain_timeout,
-                    QueuedClients::LeaveToOthers => Duration::ZERO,
-                };
-                self.drains_until = Some(now + drain);
-                false
-            }
-            Some(until) => until <= now,
-        }
+        let time = match self.queued_clients {
+            QueuedClients::Serve => drain_timeout,
+            QueuedClients::LeaveToOthers => Duration::ZERO,
+        };
+        let lasts = self.drain.lasts(time, now);
+        std::mem::replace(&mut self.has_looked, true) && !lasts
     }
 
     pub(super) fn die(&mut self, raw: i32) {
@@ -202,7 +202,12 @@ impl Model {
                 self.die(9);
                 true
             }
-            Signal::Interrupt => {
+            // Its default, which no handler replaces. One that is stopped has it pending.
+            Signal::Alarm if self.acts() => {
+                self.die(14);
+                true
+            }
+            signal if signal_policy::stops_a_child(signal) => {
                 self.told = true;
                 self.is_leaving() && self.acts()
             }

@@ -16,13 +16,19 @@ pub(crate) use self::laws::ShutdownBegan;
 use self::{board::ModelBoard, children::ReplaceAfter, signals::Signals, upgrade::ModelTrial};
 use super::{kernel::Kernel, model::Fault, random::Random};
 use crate::core::{
-    child::ChildId,
+    child::{ChildId, SignalSet},
     config::{Attributes, CommChannel, Config, ThreadCheck},
     time::Time,
     time_limits::InHand,
     wire::{BoardEntry, CommWords},
 };
-use std::{cell::RefCell, cmp::Reverse, collections::BinaryHeap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    rc::Rc,
+    time::Duration,
+};
 
 /// What can happen at a time.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -82,6 +88,8 @@ pub(crate) struct ModelProgram {
     pub(crate) may_stop: bool,
     /// How many of its states were handled.
     pub(crate) states: u64,
+    /// The signals that its hooks have sent to children which were not told to it as dead.
+    pub(crate) sent: BTreeMap<ChildId, SignalSet>,
     pub(crate) since_signals: SinceSignals,
 }
 
@@ -92,6 +100,15 @@ pub(crate) struct SinceSignals {
     pub(crate) reads: u64,
     /// How many upgrades have failed.
     pub(crate) failed_upgrades: u64,
+}
+
+/// The child that is forked in a stop, for the clients that no other child is left to serve.
+#[derive(Debug, Default)]
+pub(crate) struct ModelLastChild {
+    /// How often it was tried to fork one.
+    pub(crate) tries: u64,
+    /// Clients were reset though no fork was tried.
+    was_missed: bool,
 }
 
 /// Whether clients can connect.
@@ -130,6 +147,8 @@ pub(crate) struct World {
     agenda: BinaryHeap<Reverse<(Time, u64, ModelEvent)>>,
     entered: u64,
     queued_clients: u64,
+    /// What became of the clients that were queued when a stop began and no child was left.
+    pub(crate) last_child: ModelLastChild,
     reachability: Reachability,
     drain_timeout: Duration,
     ack_interval: Duration,
@@ -283,6 +302,7 @@ impl World {
             agenda: BinaryHeap::new(),
             entered: 0,
             queued_clients: 0,
+            last_child: ModelLastChild::default(),
             reachability: Reachability::Open,
             drain_timeout: attributes.drain_timeout,
             ack_interval: attributes.timeout / 2,

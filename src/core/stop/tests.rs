@@ -130,7 +130,7 @@ fn an_announced_stop_begins_once_when_its_delay_is_over() {
     // Begun by something else meanwhile.
     let mut stop = Stop::default();
     let _ = stop.take(stop_signals(1, 0), moment(1, DELAY, false));
-    stop.has_begun();
+    stop.has_begun(at(1));
     assert_eq!(stop.begins_at(), None);
     assert!(!stop.take_due(at(100)));
 }

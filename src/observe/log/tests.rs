@@ -1,13 +1,17 @@
 //! The lines of the log, from events that are made up.
 
 use super::{saturation::first_for, *};
-use crate::core::child::State;
+use crate::core::child::{ChildId, State};
 use crate::core::testing::{at, child, ended_by_signal, go_to, infos, sized, warnings};
 use std::time::Duration;
 
 /// A pool of one child that is killed with its client, again and again.
 fn die(log: &mut Log, monitor: &mut Monitor) {
     let id = child(monitor, State::Busy);
+    end(log, monitor, id);
+}
+
+fn end(log: &mut Log, monitor: &mut Monitor, id: ChildId) {
     let (child, death) = monitor.exited(id, ended_by_signal(11)).unwrap();
     let event = Event::Exited {
         child: &child,
@@ -46,17 +50,18 @@ fn deaths_of_one_kind_are_one_line_in_ten_seconds_and_a_number() {
 fn what_a_stop_has_lost_is_a_warning_at_its_end() {
     let (mut log, mut monitor) = (Log::default(), sized(1, 2, 1, 5));
     die(&mut log, &mut monitor);
-    let end = |log: &mut Log, monitor: &Monitor| {
+    let said = |log: &mut Log, monitor: &Monitor| {
         let mut lines = warnings(|| log.event(monitor, &Event::Ended));
         lines.retain(|line| line.contains("the stop"));
         lines
     };
-    assert_eq!(end(&mut log, &monitor), [""; 0], "it was before the stop");
+    assert_eq!(said(&mut log, &monitor), [""; 0], "it was before the stop");
+    let busy = child(&mut monitor, State::Busy);
     monitor.begin_shutdown();
-    die(&mut log, &mut monitor);
+    end(&mut log, &mut monitor, busy);
     monitor.note_lost_queue(5);
     let expected = "the stop has lost 6 connections: 5 queued, 1 in hand";
-    assert_eq!(end(&mut log, &monitor), [expected]);
+    assert_eq!(said(&mut log, &monitor), [expected]);
     assert_eq!(monitor.report().lost_connections, 7);
 }
 

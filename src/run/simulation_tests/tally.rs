@@ -11,6 +11,7 @@ pub(super) struct SeedTally {
     /// Signals, by the row of the table.
     signals: Arrived,
     announced_stops: u64,
+    last_children: u64,
     states: u64,
     reloads: u64,
     failed_reloads: u64,
@@ -24,6 +25,7 @@ impl SeedTally {
             seeds: 1,
             signals: world.signals.heeded(),
             announced_stops: world.signals.announced,
+            last_children: world.last_child.tries,
             states: world.program.states,
             reloads: report.reloads,
             failed_reloads: report.failed_reloads,
@@ -37,6 +39,7 @@ impl SeedTally {
             *sum += count;
         }
         self.announced_stops += other.announced_stops;
+        self.last_children += other.last_children;
         self.states += other.states;
         self.reloads += other.reloads;
         self.failed_reloads += other.failed_reloads;
@@ -49,6 +52,7 @@ impl SeedTally {
         }
         let others = [
             self.announced_stops,
+            self.last_children,
             self.states,
             self.reloads,
             self.failed_reloads,

@@ -5,9 +5,12 @@
 use super::{
     NONE, SavedErrno,
     dispositions::{self, ChildHandlers},
-    foreign, orphan, parent, poke, set_action,
+    foreign, native, orphan, parent, poke, set_action,
 };
-use crate::sys::fork::Tie;
+use crate::{
+    core::signal_policy::{InChild, TABLE},
+    sys::fork::Tie,
+};
 use nix::{
     libc,
     sys::signal::{SigHandler, Signal},
@@ -113,13 +116,14 @@ fn raise(stop_event: RawFd) {
     poke(stop_event, &ONE);
 }
 
-/// For a child that is about to become another program: SIGINT and SIGTERM end it, as a program
-/// expects, even if they were ignored when the server was started. So does SIGPIPE, which std
-/// ignores.
+/// For a child that is about to become another program: what stops a child in any case (SIGINT,
+/// SIGTERM) ends it, as a program expects, even if that was ignored when the server was started. So
+/// does SIGPIPE, which std ignores.
 pub(crate) fn give_back() -> io::Result<()> {
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
-        set_action(signal, SigHandler::SigDfl)?;
+    for row in TABLE.iter().filter(|row| row.child == InChild::Stop) {
+        set_action(native(row.signal)?, SigHandler::SigDfl)?;
     }
+    set_action(Signal::SIGPIPE, SigHandler::SigDfl)?;
     dispositions::stop_ignoring()
 }
 

@@ -207,8 +207,7 @@ pub(super) fn become_child(handlers: ChildHandlers) -> io::Result<()> {
     BLOCKED_BEFORE.store(0, Ordering::Relaxed);
     for (index, row) in TABLE.iter().enumerate() {
         let signal = native(row.signal)?;
-        let stops = matches!(row.child, InChild::Stop | InChild::StopIfHandled);
-        if !stops && changed.get(&index).is_some_and(|it| it.was_blocked) {
+        if !row.child.stops() && changed.get(&index).is_some_and(|it| it.was_blocked) {
             BLOCKED_BEFORE.fetch_or(1 << index, Ordering::Relaxed);
         }
         match due_in_child(row.child, changed.get(&index), handlers) {

@@ -1,7 +1,11 @@
 //! The mask of signals across a fork and an exec. Blocks and restores; handles nothing.
 
-use crate::sys::stacks::QUESTION;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use super::native;
+use crate::{
+    core::signal_policy::{InChild, SignalRow, TABLE},
+    sys::stacks::QUESTION,
+};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use std::io;
 
 /// The mask before all signals were blocked.
@@ -19,14 +23,16 @@ impl Mask {
         Ok(self.0.thread_set_mask()?)
     }
 
-    /// Like `restore`, but unblocks the signals that stop and end a child, and the question for its
-    /// stack.
+    /// Like `restore`, but unblocks the signals that stop a child and those that have their default
+    /// there, and the question for its stack.
     pub(crate) fn for_child(mut self) -> io::Result<()> {
-        let [stop, quit] = [Signal::SIGTERM, Signal::SIGQUIT];
-        let childs = [Signal::SIGINT, stop, quit, Signal::SIGALRM];
-        for signal in childs.into_iter().chain(QUESTION) {
-            self.0.remove(signal);
+        let heard = |row: &&SignalRow| row.child.stops() || row.child == InChild::Default;
+        for row in TABLE.iter().filter(heard) {
+            self.0.remove(native(row.signal)?);
         }
+        QUESTION
+            .into_iter()
+            .for_each(|signal| self.0.remove(signal));
         self.restore()
     }
 }

@@ -46,7 +46,7 @@ fn echo_over_tcp(world: &mut World) {
     talk_to_echo(&address);
     stop(&server);
     assert!(port_is_free(&address));
-    assert_eq!(server.stderr(), "");
+    assert_eq!(server.complaints(), "");
 }
 
 fn echo_over_a_path(world: &mut World) {

@@ -16,7 +16,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     every_example_replaces_children_after_max_requests,
     busy_address_is_refused,
     flags_reach_the_server_for_datagrams,
-    flags_reach_the_server,
+    flags_reach_the_server: long,
     help_names_every_flag,
     help_is_not_upset_by_a_reader_that_has_gone,
     help_shows_the_defaults_of_the_example,

@@ -264,20 +264,20 @@ fn says_ack_while_the_client_is_slow(world: &mut World, language: Language) {
 
 /// Each of the scenarios above, in each language; the names begin with that of the language.
 macro_rules! in_all_languages {
-    ($($scenario:ident),* $(,)?) => {
-        in_all_languages!(@each perl Perl: $($scenario),*);
-        in_all_languages!(@each python Python: $($scenario),*);
-        in_all_languages!(@each ruby Ruby: $($scenario),*);
-        in_all_languages!(@each node Node: $($scenario),*);
-        in_all_languages!(@each php Php: $($scenario),*);
-        in_all_languages!(@each shell Shell: $($scenario),*);
+    ($($scenario:ident $(: $length:ident)?),* $(,)?) => {
+        in_all_languages!(@each perl Perl: $($scenario $(: $length)?),*);
+        in_all_languages!(@each python Python: $($scenario $(: $length)?),*);
+        in_all_languages!(@each ruby Ruby: $($scenario $(: $length)?),*);
+        in_all_languages!(@each node Node: $($scenario $(: $length)?),*);
+        in_all_languages!(@each php Php: $($scenario $(: $length)?),*);
+        in_all_languages!(@each shell Shell: $($scenario $(: $length)?),*);
     };
-    (@each $module:ident $language:ident: $($scenario:ident),*) => {
+    (@each $module:ident $language:ident: $($scenario:ident $(: $length:ident)?),*) => {
         pub mod $module {
             use super::{Language, World};
             use crate::support::{Scenarios, scenarios};
 
-            pub const SCENARIOS: Scenarios = scenarios![$($scenario),*];
+            pub const SCENARIOS: Scenarios = scenarios![$($scenario $(: $length)?),*];
 
             $(fn $scenario(world: &mut World) {
                 super::$scenario(world, Language::$language);
@@ -287,12 +287,12 @@ macro_rules! in_all_languages {
 }
 in_all_languages! {
     serves_and_reports,
-    is_killed_when_it_blocks,
+    is_killed_when_it_blocks: long,
     leaves_after_max_requests,
     leaves_at_sigint_between_connections,
     finishes_what_is_in_hand,
     dies_with_the_parent,
-    says_ack_while_the_client_is_slow,
+    says_ack_while_the_client_is_slow: long,
 }
 
 pub const SCENARIOS: Scenarios = scenarios![

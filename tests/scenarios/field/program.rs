@@ -257,8 +257,9 @@ fn kill_ninety(prefork: &mut PreFork<Hooks, TcpServer>) -> Result<(), Box<dyn Er
             let how = [
                 prefork_server::Signal::Kill,
                 prefork_server::Signal::Terminate,
+                prefork_server::Signal::Alarm,
             ];
-            monitor.kill(id, how[round % 2]);
+            monitor.kill(id, how[round - 1]);
         }
         while prefork.monitor().report().all_deaths() < 30 * round as u64 {
             let _ = prefork.turn(None)?;
@@ -340,7 +341,7 @@ pub(super) fn restarter(_: Args) -> Result<(), Box<dyn Error>> {
     };
     restart(1000)?;
     let before = memory("VmRSS");
-    restart(10_000)?;
+    restart(6000)?;
     println!("grown by {} kB", memory("VmRSS").saturating_sub(before));
     Ok(())
 }

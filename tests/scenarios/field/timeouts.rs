@@ -4,8 +4,8 @@ use super::*;
 
 pub const SCENARIOS: Scenarios = scenarios![
     o19_a_shorter_timeout_reaches_children_that_run,
-    o19_a_longer_timeout_reaches_children_that_run,
-    o19_a_timeout_can_be_switched_on_and_off,
+    o19_a_longer_timeout_reaches_children_that_run: long,
+    o19_a_timeout_can_be_switched_on_and_off: long,
 ];
 
 /// Children take the new interval from the board, and are judged by the new timeout from then on; a

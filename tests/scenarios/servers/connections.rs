@@ -36,7 +36,7 @@ fn read_timeout_is_the_handlers_to_set(world: &mut World) {
     client.ask("time-out");
     client.eof();
     stop(&server);
-    assert_eq!(server.stderr(), "");
+    assert_eq!(server.complaints(), "");
 }
 
 /// A write to a client that reads nothing ends with its timeout; without it the handler waited for
@@ -77,7 +77,7 @@ fn parts_wait_for_as_long_as_it_takes(world: &mut World) {
         assert_eq!(client.ask("x"), "x");
         client.eof();
         stop(&server);
-        assert_eq!(server.stderr(), "");
+        assert_eq!(server.complaints(), "");
     }
 }
 
@@ -103,7 +103,7 @@ fn client_that_resets_is_no_news(world: &mut World) {
     let pid = ask(&address, "pid");
     assert_eq!(server.children(), [pid.parse::<u32>().unwrap()]);
     stop(&server);
-    assert_eq!(server.stderr(), "");
+    assert_eq!(server.complaints(), "");
 }
 
 fn error_of_a_handler_is_printed(world: &mut World) {

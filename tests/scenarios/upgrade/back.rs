@@ -9,7 +9,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_way_back_that_cannot_be_gone_leaves_nothing_of_the_old_program,
     a_panic_in_restore_ends_no_server,
     a_panic_in_save_fails_the_upgrade,
-    i07_children_that_hang_in_their_start_bring_the_old_program_back,
+    i07_children_that_hang_in_their_start_bring_the_old_program_back: long,
     a_signal_between_the_state_and_the_exec_is_kept,
     a_signal_before_the_way_back_is_kept,
     trials_that_are_tried_again_at_once_are_reaped,
@@ -25,7 +25,7 @@ fn the_old_program_gets_back_what_it_has_handed_on(world: &mut World) {
     world.deadline(SOON * 6);
     let upgraded = Upgraded::new(world, &[]);
     let before = upgraded.server.expect_children(4);
-    let served = under_load(&upgraded.server.address(), 4, || {
+    let served = beside_clients(&upgraded.server.address(), 4, || {
         for times in 1..=2 {
             upgraded.upgrade_to(2, Mode::Later);
             upgraded.expect("version 1 serves on: ", times);
@@ -65,7 +65,7 @@ fn a_panic_in_restore_ends_no_server(world: &mut World) {
     world.expect_panics();
     let upgraded = Upgraded::of(world, Mode::Upset, "upgrading", &[]);
     let before = upgraded.server.expect_children(4);
-    let served = under_load(&upgraded.server.address(), 4, || {
+    let served = beside_clients(&upgraded.server.address(), 4, || {
         upgraded.upgrade_to(2, Mode::Upset);
         upgraded.expect("version 1 serves on: ", 1);
     });
@@ -102,7 +102,7 @@ fn i07_children_that_hang_in_their_start_bring_the_old_program_back(world: &mut 
     let flags = ["--control", control, "--upgrade-timeout", "4000"];
     let upgraded = Upgraded::new(world, &flags);
     let before = upgraded.server.expect_children(4);
-    let served = under_load(&upgraded.server.address(), 2, || {
+    let served = beside_clients(&upgraded.server.address(), 2, || {
         write_program(&upgraded.path, 2, Mode::Stuck);
         let answer = told(asked(control, &upgraded.path));
         let reason = "one has not become ready in 4s (upgrade_timeout)";
@@ -253,7 +253,7 @@ fn i07_a_state_that_is_bad_after_the_exec_brings_the_old_program_back(world: &mu
         (Mode::Missing, "Board: Bad file descriptor"),
         (Mode::Swapped, "Listener: it leads to another file"),
     ];
-    let served = under_load(&server.address(), 4, || {
+    let served = beside_clients(&server.address(), 4, || {
         for (number, (mode, reason)) in bad.into_iter().enumerate() {
             upgraded.upgrade_to(2, mode);
             upgraded.expect("version 1 serves on: upgrade ", number + 1);

@@ -54,7 +54,7 @@ fn metrics_are_exact_through_upgrades(world: &mut World) {
     held.ask("who");
     let mut served = 1;
     for number in 2..=4 {
-        served += under_load(&address, 2, || {
+        served += beside_clients(&address, 2, || {
             upgraded.upgrade_to(number, Mode::Good);
             upgraded.expect(&format!("upgraded to {number}"), 1);
         });
@@ -97,7 +97,7 @@ fn a_unix_socket_keeps_its_file_and_its_clients(world: &mut World) {
     let upgraded = Upgraded::new(world, &["--unix", path.to_str().expect("a path")]);
     upgraded.server.expect_children(4);
     let before = inode(&path);
-    let served = under_load(&upgraded.server.address(), 4, || {
+    let served = beside_clients(&upgraded.server.address(), 4, || {
         upgraded.upgrade_to(2, Mode::Good);
         upgraded.expect("upgraded to 2", 1);
         upgraded.upgrade_to(3, Mode::Panics);
@@ -174,7 +174,7 @@ fn sockets_of_a_service_manager_are_taken_over_again(world: &mut World) {
     let server = launch.stdin(std::os::fd::OwnedFd::from(listener)).spawn();
     let upgraded = Upgraded { server, path };
     upgraded.server.expect_children(4);
-    let served = under_load(&upgraded.server.address(), 4, || {
+    let served = beside_clients(&upgraded.server.address(), 4, || {
         for number in 2..=3 {
             upgraded.upgrade_to(number, Mode::Good);
             upgraded.expect(&format!("upgraded to {number}"), 1);

@@ -3,10 +3,10 @@
 use super::*;
 
 pub const SCENARIOS: Scenarios = scenarios![
-    i07_a_program_that_cannot_run_is_refused_and_the_old_one_serves_on,
-    i07_a_program_that_hangs_is_refused_after_ten_seconds,
-    a_program_whose_children_fail_gives_the_place_back,
-    a_program_that_fails_after_its_trial_gives_the_place_back,
+    i07_a_program_that_cannot_run_is_refused_and_the_old_one_serves_on: long,
+    i07_a_program_that_hangs_is_refused_after_ten_seconds: long,
+    a_program_whose_children_fail_gives_the_place_back: long,
+    a_program_that_fails_after_its_trial_gives_the_place_back: long,
     the_way_back_is_there_when_the_file_is_not,
 ];
 
@@ -30,7 +30,7 @@ fn i07_a_program_that_cannot_run_is_refused_and_the_old_one_serves_on(world: &mu
     let short = broken.iter().filter(|(_, reason)| *reason != HANGS).count();
     let upgrades = many.unwrap_or(short);
     let began = Instant::now();
-    let served = under_load(&server.address(), 4, || {
+    let served = beside_clients(&server.address(), 4, || {
         for (make, reason) in broken.iter().cycle().take(upgrades) {
             make(&upgraded.path);
             let said = server.stdout_length();
@@ -111,7 +111,7 @@ fn i07_a_program_that_hangs_is_refused_after_ten_seconds(world: &mut World) {
     world.deadline(SOON * 6);
     let upgraded = Upgraded::new(world, &[]);
     let before = upgraded.server.expect_children(4);
-    let served = under_load(&upgraded.server.address(), 2, || {
+    let served = beside_clients(&upgraded.server.address(), 2, || {
         upgraded.upgrade_to(2, Mode::Hangs);
         upgraded.expect(
             "version 1 serves on: upgrade the new program: in its trial it has not answered",
@@ -131,7 +131,7 @@ fn a_program_whose_children_fail_gives_the_place_back(world: &mut World) {
     let server = &upgraded.server;
     let before = server.expect_children(4);
     let descriptors = held_when_settled(server);
-    let served = under_load(&server.address(), 4, || {
+    let served = beside_clients(&server.address(), 4, || {
         for times in 1..=3 {
             upgraded.upgrade_to(2, Mode::Childless);
             upgraded.expect("version 2 in", times);
@@ -159,7 +159,7 @@ fn a_program_that_fails_after_its_trial_gives_the_place_back(world: &mut World) 
     world.expect_panics();
     let upgraded = Upgraded::new(world, &[]);
     let before = upgraded.server.expect_children(4);
-    let served = under_load(&upgraded.server.address(), 4, || {
+    let served = beside_clients(&upgraded.server.address(), 4, || {
         for (times, mode) in [Mode::Fails, Mode::Panics, Mode::Fails]
             .into_iter()
             .enumerate()

@@ -38,3 +38,23 @@ fn a_bound_gives_a_child_in_its_start_no_more_time() {
     monitor.bound_stop();
     assert_eq!(end(&monitor), Some((at(1_005), Signal::Kill)));
 }
+
+/// Without the rule a child that SIGQUIT has found on its way out has the time that it had then.
+#[test]
+fn a_bound_holds_for_a_child_that_was_told_for_another_reason_too() {
+    let mut monitor = sized(1, 5, 1, 10);
+    monitor.set_kill_timeout(Duration::from_secs(60));
+    monitor.set_shutdown_timeout(Duration::from_secs(2));
+    go_to(&mut monitor, 5);
+    let slow = child(&mut monitor, State::Busy);
+    monitor.stop(slow, Reason::Overtime);
+    monitor.ask_stop(Manner::Unbounded);
+    monitor.begin_shutdown();
+    monitor.stop(slow, Reason::Shutdown);
+    let end = |monitor: &Monitor| monitor.next_signal(monitor.child(slow).unwrap());
+    assert_eq!(end(&monitor), Some((at(60_005), Signal::Kill)));
+    go_to(&mut monitor, 500);
+    monitor.ask_stop(Manner::Bounded);
+    monitor.bound_stop();
+    assert_eq!(end(&monitor), Some((at(2_500), Signal::Kill)));
+}

@@ -3,7 +3,9 @@
 
 use super::{Reachability, World, children::CLOCK_LAG, ms, signals::StopStage, us};
 use crate::core::{
-    child::{AFTER_KILL, Child, ChildFlags, ChildId, Reason, Retirement, State},
+    child::{
+        AFTER_KILL, Cause, Child, ChildFlags, ChildId, Death, Reason, Retirement, Signal, State,
+    },
     monitor::Monitor,
     pool::Census,
     simulation::{
@@ -57,6 +59,7 @@ impl World {
         self.check_clocks(monitor);
         self.check_end_is_near(monitor, *shutdown);
         self.check_the_door(monitor);
+        self.check_who_is_queued_is_served(monitor);
         assert_eq!(monitor.report().hook_panics, 0, "a default has panicked");
     }
 
@@ -151,7 +154,9 @@ impl World {
             "a death was not counted"
         );
         if let Some(began) = shutdown {
-            assert_eq!(report.forks, began.forks, "forked in the shutdown");
+            // The one that serves who is queued.
+            let last = began.forks..=began.forks + self.last_child.tries;
+            assert!(last.contains(&report.forks), "forked in the shutdown");
         }
     }
 
@@ -210,8 +215,9 @@ impl World {
             let (since, limit, reason) = match (model.activity, model.client_since) {
                 // It may have said that it has started.
                 (ModelActivity::Starting, _) if model.forges => continue,
-                // Without notes a forged NOT_BUSY ends a connection.
-                _ if model.forges && !notes => continue,
+                // Without notes a forged NOT_BUSY ends a connection, and a child whose output is
+                // closed says nothing of it.
+                _ if !notes && (model.forges || model.is_mute()) => continue,
                 (ModelActivity::Starting, _) => {
                     let (since, limit) = (child.start_time(), monitor.start_timeout());
                     (since, limit, Reason::StartTimeout)
@@ -241,8 +247,9 @@ impl World {
         for entry in self.kernel.iter() {
             let child = monitor.child(entry.id);
             let judged = child.is_some_and(|child| child.judged_at.is_some());
-            let interrupts = 1 + u32::from(monitor.is_shutdown()) + u32::from(judged);
             let sent = entry.model.sent;
+            let told_again = u32::from(monitor.is_shutdown()) + u32::from(judged);
+            let interrupts = 1 + told_again + sent.interrupts_asked;
             let faulty = u32::from(entry.model.fault == Some(Fault::Unreadable));
             let kills = 1 + faulty + self.signals.kill_alls + sent.kills_asked;
             assert!(
@@ -258,11 +265,31 @@ impl World {
         }
     }
 
-    /// Notes that a hook has killed the child.
-    pub(crate) fn hook_kills(&mut self, id: ChildId) {
+    /// Notes that a hook sends a signal to the child.
+    pub(crate) fn hook_sends(&mut self, id: ChildId, signal: Signal) {
         if let Some(model) = self.kernel.get_mut(id) {
-            model.sent.kills_asked += 1;
+            model.sent.kills_asked += u32::from(signal == Signal::Kill);
+            model.sent.interrupts_asked += u32::from(signal == Signal::Interrupt);
+            let sent = self.program.sent.entry(id).or_default();
+            sent.insert(signal);
         }
+    }
+
+    /// A child that a signal of a hook has ended was asked to, unless it was told to stop before for
+    /// another reason.
+    pub(crate) fn check_cause(&mut self, child: &Child, death: &Death) {
+        let sent = self.program.sent.remove(&child.id()).unwrap_or_default();
+        let ends = |(signal, number): (Signal, i32)| {
+            sent.contains(signal) && death.signal() == Some(number)
+        };
+        let by_a_hook = [(Signal::Kill, 9), (Signal::Alarm, 14)]
+            .into_iter()
+            .any(ends);
+        let untold = child.reason().is_none();
+        assert!(
+            !(by_a_hook && untold) || death.cause() == Cause::Asked,
+            "{child:?}: {death:?}"
+        );
     }
 
     /// The children that have started, live, and were not told to stop.
@@ -335,9 +362,40 @@ impl World {
         );
     }
 
+    /// In a stop one child is forked at most: when clients are queued and no other child is left, but
+    /// none after a second signal has killed them.
+    pub(super) fn check_a_fork_in_the_drain(&mut self) {
+        if self.reachability == Reachability::Open {
+            return;
+        }
+        self.last_child.tries += 1;
+        assert_eq!(self.last_child.tries, 1, "it is forked again in the stop");
+        assert!(self.queued_clients > 0, "it is forked for nobody");
+        assert_eq!(self.kernel.iter().count(), 0, "a child is left");
+        assert_eq!(self.signals.kill_alls, 0, "all were to be killed");
+    }
+
+    /// After a gentle stop a queued client is reset, without a child, only if a last one was forked for
+    /// it or could not be forked.
+    fn check_who_is_queued_is_served(&self, monitor: &Monitor) {
+        assert!(
+            !self.last_child.was_missed || monitor.backoff.is_closed(monitor.now()),
+            "clients were reset, and no child was forked for them"
+        );
+    }
+
+    /// Whether there is a reason for no last child, other than that failures delay forks.
+    fn needs_no_last_child(&self) -> bool {
+        let is_killed = self.signals.kill_alls > 0;
+        let is_forked = self.last_child.tries > 0;
+        // The fork fails before the kernel is asked.
+        let has_threads = self.now < self.parent.threads_until;
+        is_killed || is_forked || has_threads || self.socket_lost
+    }
+
     /// A queued client is reset only if no child could have served it in time. The listeners stay
     /// open while a child has not been told to stop.
-    pub(super) fn check_close(&self) {
+    pub(super) fn check_close(&mut self) {
         let Reachability::Shut { since } = self.reachability else {
             panic!("the listeners are closed while {:?}", self.reachability);
         };
@@ -346,6 +404,8 @@ impl World {
         let serves = |model: &&Model| !model.is_dead() && !model.reserved;
         let mut living = models.filter(serves).peekable();
         let no_child = living.peek().is_none();
+        let reset = in_time && no_child && self.queued_clients > 0;
+        self.last_child.was_missed = reset && !self.needs_no_last_child();
         assert!(
             !in_time || no_child || self.queued_clients == 0,
             "{} clients are reset in {:?}",
@@ -395,6 +455,7 @@ impl World {
         assert_eq!((monitor.pool.len(), self.kernel.iter().count()), (0, 0));
         assert_eq!(monitor.queue.forks(), 0, "a fork waits in the queue");
         assert_eq!(monitor.deadline(), None, "something is due after the end");
+        self.check_who_is_queued_is_served(monitor);
     }
 }
 

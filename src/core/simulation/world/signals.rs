@@ -210,9 +210,9 @@ impl World {
 
     /// Any signal of the table, up to three times. Before the stop those that ask for one are rare.
     pub(super) fn send_any_signal(&mut self) {
-        let signal = self.random.of(&TABLE).signal;
-        let stops = [Signal::Interrupt, Signal::Terminate, Signal::Quit].contains(&signal);
-        if stops && self.signals.stage == StopStage::Running && !self.random.one_in(16) {
+        let row = self.random.of(&TABLE);
+        let signal = row.signal;
+        if row.lead.stops() && self.signals.stage == StopStage::Running && !self.random.one_in(16) {
             return;
         }
         for _ in 0..=self.random.below(3) {
@@ -283,8 +283,7 @@ impl World {
     /// The program has a signal post a state from now on: any that does not ask for a stop.
     pub(crate) fn any_signal_to_lead(&mut self) -> Option<Signal> {
         let row = self.random.of(&TABLE);
-        let stops = matches!(row.lead, SignalEffect::Stop | SignalEffect::UnboundedStop);
-        (!stops).then(|| {
+        (!row.lead.stops()).then(|| {
             self.signals.leads.insert(row.signal);
             row.signal
         })

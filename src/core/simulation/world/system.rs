@@ -145,6 +145,7 @@ impl World {
 
     fn fork(&mut self, terms: ForkTerms) -> io::Result<u32> {
         let id = terms.id;
+        self.check_a_fork_in_the_drain();
         let fails = self.now < self.forks_fail_until || self.forks_to_fail > 0;
         self.forks_to_fail = self.forks_to_fail.saturating_sub(1);
         if fails {
