@@ -96,8 +96,10 @@ pub trait Listener: fmt::Debug + 'static {
         self.fits(socket)
     }
 
-    /// Notes a socket that other code or the program before an upgrade has opened, in place of
-    /// [`open`](Self::open).
+    /// Notes a socket that is open already, in place of [`open`](Self::open).
+    ///
+    /// Other code has opened it, or the program before an upgrade
+    /// ([`SocketFile::of`](crate::servers::SocketFile::of) tells them apart).
     ///
     /// Default: does nothing.
     ///
