@@ -1,6 +1,6 @@
 //! The listeners in a shutdown: new clients are refused, the children serve the queued clients, or a
-//! last child that is forked for them, then the listeners are closed in all processes. `core/draining.rs` decides when; this file tells
-//! the server object.
+//! last child that is forked for them, then the listeners are closed in all processes.
+//! `core/draining.rs` decides when; this file tells the server object.
 
 use super::{child::ChildSide, turn::Loop};
 use crate::{

@@ -267,7 +267,8 @@ fn short_connections_without_a_pause_are_left_alone(world: &mut World) {
     let server = world.spawn("serve", &flags);
     let address = server.address();
     expect_up(&server, 2);
-    // Longer than the limit. Always more clients than children, so that one is queued when another has been served.
+    // Longer than the limit. Always more clients than children, so that one is queued when another
+    // has been served.
     let mut waiting: Vec<_> = (0..8).map(|_| connect(&address)).collect();
     let start = std::time::Instant::now();
     let mut served = 0;

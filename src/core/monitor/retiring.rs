@@ -65,9 +65,10 @@ impl Monitor {
     /// `kill_timeout`, it gets SIGKILL. No signal is sent now; with [`Reason::Closed`] SIGINT
     /// follows after 100 ms. With [`Reason::Shutdown`] the time is `shutdown_timeout`, or without a
     /// bound if only SIGQUIT has asked for the stop, and at most `drain_timeout` while the child is
-    /// still starting; both from the begin of the shutdown. With [`Reason::Culled`], [`Reason::Recycled`] and [`Reason::Reloaded`] only
-    /// `timeout` and `busy_timeout` limit a child that has a connection in hand. With
-    /// [`Reason::StartTimeout`] the start counts as failed, which delays forks.
+    /// still starting; both from the beginning of the shutdown. With [`Reason::Culled`],
+    /// [`Reason::Recycled`] and [`Reason::Reloaded`] only `timeout` and `busy_timeout` limit a child
+    /// that has a connection in hand. With [`Reason::StartTimeout`] the start counts as failed, which
+    /// delays forks.
     pub fn retire(&mut self, id: ChildId, reason: Reason) {
         if reason == Reason::StartTimeout {
             self.note_hung_start(id);
