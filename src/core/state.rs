@@ -23,7 +23,8 @@ pub(crate) use self::{
     frame::BadState,
     records::{
         BeforeReload, BoardState, ChildState, ClientState, Descriptor, EndState, FdRole, Ledger,
-        Orders, PipeState, PoolState, Program, RetirementState, SeenState, UsageState,
+        Orders, PipeState, PoolState, Program, RetirementState, SeenState, SocketFileState,
+        UsageState,
     },
 };
 

@@ -20,7 +20,9 @@ use std::{
 /// [`Tcp`](crate::servers::Tcp) and [`Unix`](crate::servers::Unix) are two kinds. A program that
 /// implements the trait for another kind (vsock, SOCK_SEQPACKET, an overlay network) gets the
 /// accept loop of the stock servers: one connection wakes one child, no connection is left in the
-/// queue, and an idle child notices a stop.
+/// queue, and an idle child notices a stop. The sockets outlive an upgrade of the program
+/// ([`takes_over`](Self::takes_over)). [`SocketFile`](crate::servers::SocketFile) removes the file of
+/// a socket that has one.
 ///
 /// All methods run in the parent, except [`time_in_queue`](Self::time_in_queue); in a reserved child
 /// [`queue_length`](Self::queue_length) runs, too.
@@ -81,7 +83,23 @@ pub trait Listener: fmt::Debug + 'static {
         false
     }
 
-    /// Notes a socket that other code has opened, in place of [`open`](Self::open).
+    /// Whether a socket of the program before an upgrade is one that [`open`](Self::open) would open.
+    ///
+    /// Runs in the new program, for each socket that children of the old one have accepted on. If
+    /// it is true of one, `open` is not called: all of which it is true are passed to
+    /// [`adopt`](Self::adopt), and keep the length of their queues. Otherwise `open` binds anew, and
+    /// an address that the old sockets still have in use ends the upgrade.
+    ///
+    /// Default: whether it [`fits`](Self::fits). A kind whose address can be another one in the new
+    /// program compares that as well.
+    fn takes_over(&self, socket: BorrowedFd<'_>) -> bool {
+        self.fits(socket)
+    }
+
+    /// Notes a socket that is open already, in place of [`open`](Self::open).
+    ///
+    /// Other code has opened it, or the program before an upgrade
+    /// ([`SocketFile::of`](crate::servers::SocketFile::of) tells them apart).
     ///
     /// Default: does nothing.
     ///

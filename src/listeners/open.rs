@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     core::error::{Error, Operation},
-    sys::{fd_registry::Registered, handed_over::HandedOverFd, sockets},
+    sys::{fd_registry::Registered, handed_over::HandedOverFd, sockets, upgrade},
 };
 use std::{
     io,
@@ -50,7 +50,7 @@ impl OpenSockets {
     pub(crate) fn open<L: Listener>(&mut self, kind: &mut L, backlog: i32) -> io::Result<()> {
         self.cleaned_up = false;
         match &mut self.origin {
-            SocketOrigin::Itself => self.sockets = owned(kind.open(backlog)?),
+            SocketOrigin::Itself => self.sockets = owned(handed_on_or_new(kind, backlog)?),
             SocketOrigin::Inherited(wanted) => {
                 let taken = inherited::take(wanted, &|socket| kind.fits(socket))?;
                 for socket in taken {
@@ -144,6 +144,18 @@ impl OpenSockets {
 pub(crate) fn shut_down(name: String) -> Error {
     let reason = io::Error::other("the listening socket has been shut down");
     Error::new(Operation::Accept, name, reason)
+}
+
+/// The sockets of the program before an upgrade, or else new ones.
+fn handed_on_or_new<L: Listener>(kind: &mut L, backlog: i32) -> io::Result<Vec<OwnedFd>> {
+    let handed_on = upgrade::sockets(&|socket| kind.takes_over(socket))?;
+    if handed_on.is_empty() {
+        return kind.open(backlog);
+    }
+    for socket in &handed_on {
+        kind.adopt(socket.as_fd())?;
+    }
+    Ok(handed_on)
 }
 
 fn owned(sockets: Vec<OwnedFd>) -> Vec<Registered<OwnedFd>> {

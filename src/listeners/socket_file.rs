@@ -2,36 +2,65 @@
 
 use crate::{
     core::error::Error,
-    sys::{
-        signals::foreign,
-        unix_socket::{self, FileId},
-        upgrade,
-    },
+    sys::{signals::foreign, socket_files::BoundFile, unix_socket, upgrade},
 };
 use std::{
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
 };
 
-/// A socket file made by this process, removed when this is dropped. Only the process that bound it
-/// removes it, not a fork of that, and only if it is still the file that was bound. While an upgrade is
-/// being adopted it stays: the program before may come back.
+/// The file of a UNIX socket, removed when this is dropped.
+///
+/// For a [`Listener`](super::Listener) of your own: it keeps one from `open` on and drops it in
+/// [`clean_up`](super::Listener::clean_up). The file is removed only if it is still the one that was
+/// bound (device and inode are compared), and only by the process that has bound it, not by a fork
+/// of that. An upgrade hands it on. While the new program takes over, the file stays: the program before
+/// may come back.
+///
+/// ```
+/// use prefork_server::servers::SocketFile;
+/// use std::os::unix::net::UnixListener;
+///
+/// # let directory = std::env::temp_dir().join(format!("socket-file-{}", std::process::id()));
+/// # std::fs::create_dir(&directory)?;
+/// # let path = directory.join("s");
+/// let socket = UnixListener::bind(&path)?;
+/// let file = SocketFile::bound(&path, &socket)?;
+/// drop(file);
+/// assert!(!path.exists());
+/// # std::fs::remove_dir(&directory)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
-pub(crate) struct SocketFile {
-    /// Absolute: the process may change its directory later.
-    path: PathBuf,
-    file: FileId,
+pub struct SocketFile {
+    file: BoundFile,
     bound_by: u32,
 }
 
 impl SocketFile {
-    pub(super) fn new(path: &Path, file: FileId) -> Self {
-        Self {
-            // Without a current directory the path as given is the best there is.
-            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
-            file,
-            bound_by: std::process::id(),
-        }
+    /// The file at `path`, which `socket` was bound to right before.
+    ///
+    /// # Errors
+    ///
+    /// When there is no file at `path`.
+    pub fn bound(path: impl AsRef<Path>, socket: impl AsFd) -> io::Result<Self> {
+        let file = BoundFile::found(path.as_ref())?;
+        file.note(&socket)?;
+        Ok(Self::new(file))
+    }
+
+    /// The file of a socket that this program or the one before an upgrade has [bound](Self::bound).
+    ///
+    /// For [`Listener::adopt`](super::Listener::adopt). `None` if other code has bound the socket:
+    /// then its file is not to be removed.
+    pub fn of(socket: impl AsFd) -> Option<Self> {
+        BoundFile::of(&socket).map(Self::new)
+    }
+
+    pub(super) fn new(file: BoundFile) -> Self {
+        let bound_by = std::process::id();
+        Self { file, bound_by }
     }
 }
 
@@ -44,13 +73,13 @@ pub(crate) fn listen_privately(path: &Path) -> Result<(OwnedFd, Option<SocketFil
     /// More than connect at once.
     const BACKLOG: i32 = 64;
     let (socket, file) = unix_socket::listen_unix(path, 0o600, BACKLOG)?;
-    Ok((socket, file.map(|file| SocketFile::new(path, file))))
+    Ok((socket, file.map(SocketFile::new)))
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if foreign::is_home_of(self.bound_by) && !upgrade::is_adopting() {
-            unix_socket::remove_socket_file(&self.path, self.file);
+            self.file.remove();
         }
     }
 }
@@ -65,7 +94,7 @@ mod tests {
         let path = directory.path().join("s");
         let bound = || {
             let (listener, file) = unix_socket::listen_unix(&path, 0o600, 8).expect("a socket");
-            (listener, SocketFile::new(&path, file.expect("a file")))
+            (listener, SocketFile::new(file.expect("a file")))
         };
         let (listener, file) = bound();
         drop(file);

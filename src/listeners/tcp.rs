@@ -229,6 +229,11 @@ impl Listener for Tcp {
         sockets::is_stream(&socket, Family::Inet)
     }
 
+    /// `open` looks for them, address by address: some may be new.
+    fn takes_over(&self, _: BorrowedFd<'_>) -> bool {
+        false
+    }
+
     fn name(&self, socket: BorrowedFd<'_>) -> String {
         sockets::tcp_address(&socket).map_or_else(String::new, |address| address.to_string())
     }

@@ -41,12 +41,17 @@ impl Listener for Unix {
 
     fn open(&mut self, backlog: i32) -> io::Result<Vec<OwnedFd>> {
         let (socket, file) = unix_socket::listen_unix(&self.path, self.mode, backlog)?;
-        self.file = file.map(|file| SocketFile::new(&self.path, file));
+        self.file = file.map(SocketFile::new);
         Ok(vec![socket])
     }
 
     fn fits(&self, socket: BorrowedFd<'_>) -> bool {
         sockets::is_stream(&socket, Family::Unix)
+    }
+
+    /// `open` looks for them, address by address: some may be new.
+    fn takes_over(&self, _: BorrowedFd<'_>) -> bool {
+        false
     }
 
     fn name(&self, socket: BorrowedFd<'_>) -> String {

@@ -114,6 +114,7 @@ pub use crate::{
     listeners::{
         Listener, ListenerStatus,
         inherited::{ListenFdsError, has_listen_fds},
+        socket_file::SocketFile,
         tcp::{Domain, Keepalive, Tcp},
         unix::Unix,
     },

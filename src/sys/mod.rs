@@ -51,6 +51,7 @@ mod shared_memory;
 #[cfg(feature = "status")]
 pub(crate) mod side_process;
 pub(crate) mod signals;
+pub(crate) mod socket_files;
 pub(crate) mod sockets;
 #[cfg(all(
     feature = "stacks",

@@ -92,6 +92,10 @@ pub(crate) fn unix_socket(_: &Path) -> io::Result<Option<OwnedFd>> {
     Ok(None)
 }
 
+pub(crate) fn sockets(_: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Result<Vec<OwnedFd>> {
+    Ok(Vec::new())
+}
+
 pub(crate) fn saved_boards(_: &Board, _: &[usize]) -> Vec<BoardState> {
     Vec::new()
 }

@@ -1,9 +1,10 @@
-//! Binds UNIX sockets, and makes and removes their files. No step follows a symbolic link at the
-//! path; serves no client.
+//! Binds UNIX sockets, which makes their files, and removes files that no server listens at any more. No
+//! step follows a symbolic link at the path; serves no client.
 
 #![allow(unsafe_code)]
 
 use super::{
+    socket_files::{self, BoundFile, FileId},
     sockets::{listen, stream_socket},
     upgrade,
     waiter::poll_any,
@@ -24,19 +25,13 @@ use std::{
     fs, io,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
-        unix::{
-            ffi::OsStrExt,
-            fs::{FileTypeExt, MetadataExt},
-        },
+        unix::{ffi::OsStrExt, fs::FileTypeExt},
     },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-/// Device and inode of a socket file. They tell whether it is still the file that was bound.
-pub(crate) type FileId = (u64, u64);
-
-/// A UNIX socket that listens at `path`, and the identity of its file, if it has one.
+/// A UNIX socket that listens at `path`, and its file, if it has one that is this server's.
 ///
 /// The socket is in non-blocking mode. A socket file without a listener is replaced. A socket file
 /// with a listener, or a file that is not a socket, is left alone, and the call fails. A path that
@@ -45,13 +40,12 @@ pub(crate) fn listen_unix(
     path: &Path,
     mode: u32,
     backlog: i32,
-) -> Result<(OwnedFd, Option<FileId>), Error> {
+) -> Result<(OwnedFd, Option<BoundFile>), Error> {
     let address = address(path).map_err(|error| failed(path, Operation::Bind, error))?;
     let inherited = upgrade::unix_socket(path);
-    if let Some(inherited) = inherited.map_err(|error| failed(path, Operation::Upgrade, error))? {
-        // A file that was removed meanwhile is not made again.
-        let file = file_id(path).ok();
-        return listening(path, inherited, backlog).map(|socket| (socket, file));
+    if let Some(socket) = inherited.map_err(|error| failed(path, Operation::Upgrade, error))? {
+        let file = BoundFile::of(&socket);
+        return listening(path, socket, backlog).map(|socket| (socket, file));
     }
     if is_abstract(path) {
         let socket = bind(path, &address, mode)?;
@@ -60,11 +54,15 @@ pub(crate) fn listen_unix(
     let _lock = lock_directory(path)?;
     remove_stale(path, &address)?;
     let socket = bind(path, &address, mode)?;
-    let file = file_id(path).map_err(|error| failed(path, Operation::Open, error))?;
-    match listening(path, socket, backlog) {
+    let file = BoundFile::found(path).map_err(|error| failed(path, Operation::Open, error))?;
+    let noted = file.note(&socket);
+    let listening = noted
+        .map_err(|error| failed(path, Operation::Open, error))
+        .and_then(|()| listening(path, socket, backlog));
+    match listening {
         Ok(socket) => Ok((socket, Some(file))),
         Err(error) => {
-            remove_socket_file(path, file);
+            file.remove();
             Err(error)
         }
     }
@@ -205,95 +203,93 @@ fn lock(file: &fs::File) -> nix::Result<()> {
     Err(Errno::EAGAIN)
 }
 
+/// Removes the file of a socket on which no process listens, and leaves any other file.
 fn remove_stale(path: &Path, address: &UnixAddr) -> Result<(), Error> {
     let taken = |kind, reason: String| failed(path, Operation::Bind, io::Error::new(kind, reason));
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(());
+    let unknown = |error: io::Error| {
+        let reason = format!("cannot tell whether a server listens there: {error}");
+        taken(error.kind(), reason)
     };
-    if !metadata.file_type().is_socket() {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    let pinned = match PinnedFile::at(path) {
+        Ok(pinned) => pinned,
+        // The file has been removed meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unknown(error)),
+    };
+    if !pinned.is_socket {
         let reason = "there is a file that is not a socket".to_owned();
         return Err(taken(io::ErrorKind::AlreadyExists, reason));
     }
-    match try_connect(path, address) {
-        Err(Errno::ECONNREFUSED) => {
-            fs::remove_file(path).map_err(|error| failed(path, Operation::Unlink, error))
-        }
-        // The file has been removed meanwhile.
+    match pinned.try_connect(address) {
+        Err(Errno::ECONNREFUSED) => pinned.remove(path),
         Err(Errno::ENOENT) => Ok(()),
         // A full backlog shows a live listener, like an accepted connection.
         Ok(()) | Err(Errno::EAGAIN) => {
             let reason = "another server is listening there".to_owned();
             Err(taken(io::ErrorKind::AddrInUse, reason))
         }
-        Err(errno) => {
-            let error = io::Error::from(errno);
-            let reason = format!("cannot tell whether a server listens there: {error}");
-            Err(taken(error.kind(), reason))
+        Err(errno) => Err(unknown(errno.into())),
+    }
+}
+
+/// The file at a path, whatever is put there later.
+#[derive(Debug)]
+struct PinnedFile {
+    id: FileId,
+    is_socket: bool,
+    /// The file held open, and an address that reaches only this file: connect(2) on the path would follow
+    /// a link put in its place. `None` where /proc is missing.
+    by_number: Option<(fs::File, UnixAddr)>,
+}
+
+impl PinnedFile {
+    #[cfg(target_os = "linux")]
+    fn at(path: &Path) -> io::Result<Self> {
+        use nix::fcntl::{OFlag, open};
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = fs::File::from(open(path, flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        let number = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let by_number = match number.exists() {
+            true => Some((file, UnixAddr::new(&number)?)),
+            false => None,
+        };
+        Ok(Self::new(&metadata, by_number))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(&fs::symlink_metadata(path)?, None))
+    }
+
+    fn new(metadata: &fs::Metadata, by_number: Option<(fs::File, UnixAddr)>) -> Self {
+        Self {
+            id: socket_files::id(metadata),
+            is_socket: metadata.file_type().is_socket(),
+            by_number,
         }
     }
-}
 
-/// Connects without waiting: a blocking connect to a server with a full backlog would wait as long
-/// as that server is stuck.
-fn try_connect(path: &Path, address: &UnixAddr) -> nix::Result<()> {
-    let socket = stream_socket(AddressFamily::Unix)?;
-    let pinned = pin(path)?;
-    let address = pinned.as_ref().map_or(address, |(_, address)| address);
-    socket::connect(socket.as_raw_fd(), address)
-}
-
-/// The file at `path` itself, held open, and an address that reaches only this file. connect(2) on
-/// the path would follow a link put in its place. `None` where /proc is missing.
-#[cfg(target_os = "linux")]
-fn pin(path: &Path) -> nix::Result<Option<(OwnedFd, UnixAddr)>> {
-    use nix::fcntl::{OFlag, open};
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = open(path, flags, Mode::empty())?;
-    let by_number = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    if !by_number.exists() {
-        return Ok(None);
+    /// Connects without waiting: a blocking connect to a server with a full backlog would wait as long
+    /// as that server is stuck.
+    fn try_connect(&self, address: &UnixAddr) -> nix::Result<()> {
+        let socket = stream_socket(AddressFamily::Unix)?;
+        let by_number = self.by_number.as_ref();
+        let address = by_number.map_or(address, |(_, address)| address);
+        socket::connect(socket.as_raw_fd(), address)
     }
-    let address = UnixAddr::new(&by_number)?;
-    Ok(Some((file, address)))
-}
 
-#[cfg(not(target_os = "linux"))]
-fn pin(_: &Path) -> nix::Result<Option<(OwnedFd, UnixAddr)>> {
-    Ok(None)
-}
-
-fn file_id(path: &Path) -> io::Result<FileId> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// Removes a socket file on which no process listens.
-#[cfg(target_os = "linux")]
-pub(crate) fn remove_if_stale(path: &Path) {
-    if is_abstract(path) {
-        return;
-    }
-    let removed = address(path)
-        .map_err(|error| failed(path, Operation::Unlink, error))
-        .and_then(|address| {
-            let _lock = lock_directory(path)?;
-            remove_stale(path, &address)
-        });
-    if let Err(error) = removed {
-        say!(Warn, "{error}");
-    }
-}
-
-/// Removes a socket file if it is still the file that was bound.
-pub(crate) fn remove_socket_file(path: &Path, file: FileId) {
-    let name = display_name(path);
-    let removed = match file_id(path) {
-        Ok(found) if found == file => fs::remove_file(path),
-        Ok(_) => return log::debug!("{name} is another server's now"),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = removed {
-        say!(Warn, "removing {name}: {error}");
+    /// Removes it, unless another one is at the path now: then it is that of a server which has bound
+    /// meanwhile, as the bind that follows finds out.
+    fn remove(&self, path: &Path) -> Result<(), Error> {
+        match socket_files::unlink_same(path, self.id) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed(path, Operation::Unlink, error)),
+        }
     }
 }
 
@@ -327,15 +323,33 @@ mod tests {
         let (path, link) = (directory.path().join("s"), directory.path().join("l"));
         let _listener = listen_unix(&path, 0o600, 8).unwrap();
         symlink(&path, &link).unwrap();
-        // After the check of the file type, a link replaces the file.
-        assert_eq!(
-            try_connect(&link, &UnixAddr::new(&link).unwrap()),
-            Err(Errno::ECONNREFUSED)
-        );
-        assert_eq!(try_connect(&path, &UnixAddr::new(&path).unwrap()), Ok(()));
+        let connected = |path: &Path| {
+            let pinned = PinnedFile::at(path).unwrap();
+            pinned.try_connect(&UnixAddr::new(path).unwrap())
+        };
+        assert_eq!(connected(&link), Err(Errno::ECONNREFUSED));
+        assert_eq!(connected(&path), Ok(()));
         let error = listen_unix(&link, 0o600, 8).unwrap_err();
         assert_eq!(error.io_error().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(mode_of(&path), 0o600);
+    }
+
+    /// A server that binds there right after the old file was found to be stale keeps its file.
+    #[test]
+    fn a_stale_file_is_removed_and_the_one_that_replaces_it_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let stale = PinnedFile::at(&path).unwrap();
+        let refused = stale.try_connect(&UnixAddr::new(&path).unwrap());
+        assert_eq!(refused, Err(Errno::ECONNREFUSED));
+        fs::rename(&path, directory.path().join("elsewhere")).unwrap();
+        let (_socket, _) = listen_unix(&path, 0o600, 8).unwrap();
+        stale.remove(&path).unwrap();
+        assert!(path.exists(), "it is the second server's");
+        fs::rename(directory.path().join("elsewhere"), &path).unwrap();
+        stale.remove(&path).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

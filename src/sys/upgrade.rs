@@ -16,7 +16,7 @@ pub(crate) use self::{
     boards::{adopt_boards, adopt_stop_boards, saved_boards},
     descriptors::{duplicate, take, verify},
     execution::go_back,
-    inheritance::{is_adopting, offer, tcp_socket, unix_socket, withdraw},
+    inheritance::{is_adopting, offer, sockets, tcp_socket, unix_socket, withdraw},
     instruction::{
         UpgradeInstruction, UpgradeTask, answer_and_wait, instruction, launch, read_state,
     },

@@ -6,24 +6,27 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect as connect_to,
-    getsockname, getsockopt, listen, recv, send, socket, sockopt,
+    getsockname, getsockopt, listen, recv, send, setsockopt, socket, sockopt,
 };
+use nix::sys::time::TimeVal;
 
 use prefork_server::servers::conn::Peer;
-use prefork_server::servers::{AcceptOrder, Conn, Listener, Stream, StreamServer};
-use prefork_server::{ChildServer, Error, ExecServer, PreFork, TcpServer, UnixServer};
+use prefork_server::servers::{AcceptOrder, Conn, Listener, SocketFile, Stream, StreamServer};
+use prefork_server::{
+    ChildServer, Error, Event, ExecServer, Monitor, Observer, PreFork, TcpServer, UnixServer,
+};
 
 use crate::subject::{ended, ends_well, log_warnings, millis};
 use crate::support::{
-    Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, programs, scenarios,
-    until,
+    Args, Client, Programs, SOON, Scenarios, Server, Signal, World, connect, processes, programs,
+    scenarios, until,
 };
 
 mod programs;
@@ -54,6 +57,10 @@ pub const SCENARIOS: Scenarios = scenarios![
     o38_an_abstract_name_is_served_and_leaves_no_file,
     o38_a_program_finds_the_socket_at_its_standard_input,
     a_kind_of_socket_from_outside_is_served_by_the_same_rules,
+    a_kind_from_outside_leaves_no_client_in_its_queue_at_a_stop,
+    a_kind_from_outside_is_told_to_stop_while_it_is_idle,
+    the_sockets_of_a_kind_from_outside_outlive_an_upgrade,
+    a_kind_from_outside_leaves_the_file_of_another_server_alone,
 ];
 
 // What the scenarios share.
@@ -228,30 +235,145 @@ fn o38_a_program_finds_the_socket_at_its_standard_input(world: &mut World) {
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
 }
 
+/// A client of the kind that the crate does not know.
+struct PacketClient(OwnedFd);
+
+impl PacketClient {
+    fn connect(path: &Path) -> Self {
+        let client = seqpacket_socket().unwrap();
+        connect_to(client.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+        setsockopt(&client, sockopt::ReceiveTimeout, &TimeVal::new(20, 0)).unwrap();
+        Self(client)
+    }
+
+    fn send(&self, packet: &str) {
+        send(self.0.as_raw_fd(), packet.as_bytes(), MsgFlags::empty()).unwrap();
+    }
+
+    /// The pid of the child that answers to that packet.
+    #[track_caller]
+    fn answer_to(&self, packet: &str) -> u32 {
+        let mut answer = [0; 64];
+        let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        let (pid, text) = answer.split_once(' ').expect("a pid");
+        assert_eq!(text, packet);
+        pid.parse().expect("a number")
+    }
+
+    #[track_caller]
+    fn ask(&self, packet: &str) -> u32 {
+        self.send(packet);
+        self.answer_to(packet)
+    }
+}
+
+/// A server of the kind that the crate does not know, with three children.
+fn packet_server(world: &mut World, flags: &[&str]) -> (Server, PathBuf) {
+    let path = world.tempdir().join("packets");
+    let arguments = [&["--path", path.to_str().unwrap()], flags].concat();
+    let server = world.spawn("listeners_seqpacket", &arguments);
+    server.expect_stdout("where it listens", |text| text.contains("packets\n"));
+    (server, path)
+}
+
 /// A program can implement a kind of socket that the crate does not know, with the public
 /// interface: children accept, reach their limit and are replaced, a stop works, the file is
 /// removed.
 fn a_kind_of_socket_from_outside_is_served_by_the_same_rules(world: &mut World) {
-    let path = world.tempdir().join("packets");
-    let arguments = ["--path", path.to_str().unwrap(), "--max-requests", "2"];
-    let server = world.spawn("listeners_seqpacket", &arguments);
-    server.expect_stdout("where it listens", |text| text.contains("packets\n"));
+    let (server, path) = packet_server(world, &["--max-requests", "2"]);
     let mut pids = std::collections::BTreeSet::new();
-    for number in 0..12 {
-        let client = seqpacket_socket().unwrap();
-        connect_to(client.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
-        for packet in ["one", "two"] {
-            send(client.as_raw_fd(), packet.as_bytes(), MsgFlags::empty()).unwrap();
-            let mut answer = [0; 64];
-            let length = recv(client.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
-            let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
-            let (pid, text) = answer.split_once(' ').expect("a pid");
-            assert_eq!(text, packet, "client {number}");
-            pids.insert(pid.to_owned());
-        }
+    for _ in 0..12 {
+        let client = PacketClient::connect(&path);
+        pids.extend(["one", "two"].map(|packet| client.ask(packet)));
     }
     // Two connections each.
     assert!(pids.len() >= 6, "{pids:?}");
     assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
     assert!(!path.exists());
+}
+
+/// All children are busy and more clients are queued when the stop begins: the file is removed, so
+/// that no more come, and each that was queued is answered.
+fn a_kind_from_outside_leaves_no_client_in_its_queue_at_a_stop(world: &mut World) {
+    let (server, path) = packet_server(world, &[]);
+    let held = [(); 3].map(|()| PacketClient::connect(&path));
+    let busy = held.each_ref().map(|client| client.ask("held"));
+    assert_eq!(std::collections::BTreeSet::from(busy).len(), 3);
+    let queued = [(); 12].map(|()| PacketClient::connect(&path));
+    queued.iter().for_each(|client| client.send("queued"));
+    server.signal(Signal::SIGTERM);
+    until("the file to be removed", SOON, || {
+        (!path.exists()).then_some(())
+    });
+    for client in held {
+        client.ask("still held");
+    }
+    for client in queued {
+        assert!(busy.contains(&client.answer_to("queued")));
+    }
+    assert_eq!(server.wait(SOON).code(), Some(0));
+}
+
+/// Children that wait for a client leave at a stop by themselves: none has to be killed.
+fn a_kind_from_outside_is_told_to_stop_while_it_is_idle(world: &mut World) {
+    let (server, path) = packet_server(world, &[]);
+    PacketClient::connect(&path).ask("one");
+    for child in server.expect_children(3) {
+        until("it to wait", SOON, || {
+            processes::waits_in_epoll(child).then_some(())
+        });
+    }
+    let before = Instant::now();
+    ends_well(&server);
+    assert!(before.elapsed() < Duration::from_secs(5));
+    assert!(!path.exists());
+}
+
+/// The new program takes the socket over with its file, and its children answer there.
+fn the_sockets_of_a_kind_from_outside_outlive_an_upgrade(world: &mut World) {
+    world.deadline(SOON * 6);
+    let (server, path) = packet_server(world, &[]);
+    let inode = inode(&path);
+    let first = PacketClient::connect(&path).ask("before");
+    let mut before = server.expect_children(3);
+    assert!(before.contains(&first));
+    for upgrades in 1..=2 {
+        server.signal(Signal::SIGUSR2);
+        server.expect_stdout("the upgrade", |text| {
+            assert!(!text.contains("failed"), "{}", server.stderr());
+            text.matches("upgraded\n").count() == upgrades
+        });
+        // A child that leaves may answer first.
+        let after = until("new children alone", SOON, || {
+            let living = server.children();
+            let are_new = living.iter().all(|child| !before.contains(child));
+            (are_new && living.len() == 3).then_some(living)
+        });
+        assert!(after.contains(&PacketClient::connect(&path).ask("after")));
+        before = after;
+    }
+    assert_eq!(self::inode(&path), inode);
+    assert_eq!(server.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    assert!(!path.exists(), "its file is left");
+}
+
+/// Another server has bound at the path since: its file stays, also after an upgrade.
+fn a_kind_from_outside_leaves_the_file_of_another_server_alone(world: &mut World) {
+    let (first, path) = packet_server(world, &[]);
+    first.expect_children(3);
+    std::fs::remove_file(&path).unwrap();
+    let (second, _) = packet_server(world, &[]);
+    first.signal(Signal::SIGUSR2);
+    first.expect_stdout("the upgrade", |text| text.contains("upgraded\n"));
+    assert_eq!(first.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    assert!(path.exists(), "it is the second server's");
+    PacketClient::connect(&path).ask("to the second");
+    assert_eq!(second.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    assert!(!path.exists());
+}
+
+fn inode(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).unwrap().ino()
 }

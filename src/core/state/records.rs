@@ -224,6 +224,18 @@ record! {
         inode: u64,
         /// The kind of file, as in `st_mode`.
         kind: u32,
+        /// The file that the program has made for this UNIX socket. `None` for any other descriptor, and
+        /// if the program was too early a version to say.
+        file: Option<SocketFileState>,
+    }
+
+    /// The file of a UNIX socket.
+    SocketFileState {
+        /// Absolute.
+        path: Vec<u8>,
+        /// What tells it from another one that is put at the path later.
+        device: u64,
+        inode: u64,
     }
 
     /// Counters by name.

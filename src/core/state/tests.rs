@@ -111,6 +111,11 @@ pub(crate) fn full() -> Snapshot {
                 device: 8,
                 inode: 1 << 33,
                 kind: 0o140_000,
+                file: Some(SocketFileState {
+                    path: b"/run/socket".to_vec(),
+                    device: 16,
+                    inode: 1 << 34,
+                }),
             },
             Descriptor {
                 role: FdRole::Pipe,
@@ -118,6 +123,7 @@ pub(crate) fn full() -> Snapshot {
                 device: 14,
                 inode: 15,
                 kind: 0o10_000,
+                file: None,
             },
         ],
         boards: vec![BoardState {

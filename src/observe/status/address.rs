@@ -60,7 +60,7 @@ impl StatusAddress {
     }
 
     /// Opens the sockets: a host name may have several addresses.
-    pub(super) fn open(&self) -> Result<OpenedSockets, Error> {
+    pub(super) fn open(&self) -> Result<StatusSockets, Error> {
         let opened = match &self.0 {
             StatusEndpoint::Unix(path) if unix_socket::is_abstract(path) => {
                 return Err(no_mode(path));
@@ -85,13 +85,13 @@ fn no_mode(path: &Path) -> Error {
     Error::new(Operation::Chmod, unix_socket::display_name(path), reason)
 }
 
-fn open(mut kind: SocketKind) -> io::Result<OpenedSockets> {
+fn open(mut kind: SocketKind) -> io::Result<StatusSockets> {
     let sockets = match &mut kind {
         SocketKind::Unix(unix) => unix.open(BACKLOG)?,
         SocketKind::Tcp(tcp, _) => tcp.open(BACKLOG)?,
     };
     let names = sockets.iter().map(|socket| kind.name(socket.as_fd()));
-    Ok(OpenedSockets {
+    Ok(StatusSockets {
         names: names.collect(),
         sockets: sockets.into_iter().map(Registered::parents).collect(),
         kind,
@@ -149,15 +149,15 @@ impl SocketKind {
     }
 }
 
-/// Open sockets.
+/// The open sockets of one address of the status.
 #[derive(Debug)]
-pub(super) struct OpenedSockets {
+pub(super) struct StatusSockets {
     pub(super) names: Vec<String>,
     sockets: Vec<Registered<OwnedFd>>,
     kind: SocketKind,
 }
 
-impl OpenedSockets {
+impl StatusSockets {
     pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.sockets.iter().map(|socket| socket.as_fd())
     }

@@ -12,7 +12,7 @@ mod responses;
 pub use self::address::StatusAddress;
 
 use self::{
-    address::OpenedSockets,
+    address::StatusSockets,
     helper::{ServedSocket, StatusHelper, StatusService},
     recorder::Recorder,
     responses::Responses,
@@ -61,7 +61,7 @@ pub(crate) struct Status(Option<Box<ActiveStatus>>);
 struct ActiveStatus {
     /// For how many children there are slots.
     slots: usize,
-    sockets: Vec<(OpenedSockets, StatusService)>,
+    sockets: Vec<(StatusSockets, StatusService)>,
     recorder: Recorder,
     helper: HelperProcess,
 }
@@ -252,7 +252,7 @@ impl ActiveStatus {
 
 /// Runs in the helper.
 fn serve(
-    opened: &[(OpenedSockets, StatusService)],
+    opened: &[(StatusSockets, StatusService)],
     answers: Responses,
     life: BorrowedFd<'_>,
 ) -> i32 {

@@ -49,6 +49,11 @@ impl Listener for ListenSet {
         is_stream(socket)
     }
 
+    /// `open` looks for them, address by address: some may be new.
+    fn takes_over(&self, _: BorrowedFd<'_>) -> bool {
+        false
+    }
+
     fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let mut wanted = self
             .listen

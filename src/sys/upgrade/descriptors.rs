@@ -3,7 +3,10 @@
 
 #![allow(unsafe_code)]
 
-use crate::core::state::{Descriptor, FdRole};
+use crate::{
+    core::state::{Descriptor, FdRole, SocketFileState},
+    sys::socket_files::BoundFile,
+};
 use nix::{
     errno::Errno,
     libc,
@@ -14,7 +17,10 @@ use nix::{
 };
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStringExt,
+    },
 };
 
 /// Describes a descriptor that is open.
@@ -28,7 +34,18 @@ pub(crate) fn identify(role: FdRole, fd: RawFd) -> io::Result<Descriptor> {
         device: stat.st_dev,
         inode: stat.st_ino,
         kind: stat.st_mode & SFlag::S_IFMT.bits(),
+        file: BoundFile::of(&borrowed).map(SocketFileState::from),
     })
+}
+
+impl From<BoundFile> for SocketFileState {
+    fn from(file: BoundFile) -> Self {
+        Self {
+            path: file.path.into_os_string().into_vec(),
+            device: file.id.0,
+            inode: file.id.1,
+        }
+    }
 }
 
 /// Fails unless the number leads to the file that was handed on. From now on an exec closes it.
@@ -39,7 +56,8 @@ pub(crate) fn verify(descriptor: &Descriptor) -> io::Result<()> {
         io::Error::other(format!("descriptor {fd}, {role:?}: {reason}"))
     };
     let found = identify(descriptor.role, fd).map_err(|error| bad(error.to_string()))?;
-    if found != *descriptor {
+    let identity = |it: &Descriptor| (it.device, it.inode, it.kind);
+    if identity(&found) != identity(descriptor) {
         return Err(bad("it leads to another file".to_owned()));
     }
     close_on_exec(fd, true)

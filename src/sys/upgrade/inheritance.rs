@@ -3,9 +3,10 @@
 //! program is closed or removed.
 
 use crate::{
-    core::state::{FdRole, Snapshot},
+    core::state::{Descriptor, FdRole, Snapshot, SocketFileState},
     sys::{
         fd_registry::{self, Registered},
+        socket_files::BoundFile,
         sockets, unix_socket,
         upgrade::descriptors,
     },
@@ -15,9 +16,13 @@ use nix::{
     sys::socket::{Shutdown, SockaddrStorage, getsockname, shutdown},
 };
 use std::{
+    ffi::OsString,
     fmt, io,
     net::SocketAddr,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -59,9 +64,12 @@ fn offered() -> MutexGuard<'static, Vec<Offered>> {
 /// It is an error if one cannot be asked for its address: the server would open another one in its
 /// place. Nothing is taken from the program before then.
 pub(crate) fn offer(state: &Snapshot) -> io::Result<()> {
-    let childrens = state.with_role(FdRole::Listener).map(|it| (it.fd, true));
-    let own = state.with_role(FdRole::Own).map(|it| (it.fd, false));
-    let known = |(fd, is_childrens)| Ok((fd, is_childrens, OfferedAddress::of(fd)?));
+    let childrens = state.with_role(FdRole::Listener).map(|it| (it, true));
+    let own = state.with_role(FdRole::Own).map(|it| (it, false));
+    let known = |(it, is_childrens): (&Descriptor, _)| {
+        note_file(it)?;
+        Ok((it.fd, is_childrens, OfferedAddress::of(it.fd)?))
+    };
     let known: io::Result<Vec<_>> = childrens.chain(own).map(known).collect();
     let known = known?.into_iter();
     ADOPTING.store(true, Ordering::Relaxed);
@@ -73,6 +81,23 @@ pub(crate) fn offer(state: &Snapshot) -> io::Result<()> {
     };
     *offered() = known.map(socket).collect();
     Ok(())
+}
+
+/// Notes the file that a program before has made for a socket, whatever is at its path now.
+fn note_file(socket: &Descriptor) -> io::Result<()> {
+    match socket.file.clone() {
+        Some(file) => BoundFile::from(file).note(&descriptors::borrow_fd(socket.fd.cast_signed())?),
+        None => Ok(()),
+    }
+}
+
+impl From<SocketFileState> for BoundFile {
+    fn from(state: SocketFileState) -> Self {
+        Self {
+            path: OsString::from_vec(state.path).into(),
+            id: (state.device, state.inode),
+        }
+    }
 }
 
 /// Ends the offer: the adoption has succeeded. Returns the addresses of sockets that no server wanted.
@@ -90,10 +115,10 @@ fn end(offered: Offered) -> String {
         // right after.
         let _ = shutdown(offered.socket.as_raw_fd(), Shutdown::Both);
     }
-    drop(offered.socket);
-    if let (false, OfferedAddress::Unix(path)) = (offered.is_childrens, &offered.at) {
-        unix_socket::remove_if_stale(path);
+    if let (false, Some(file)) = (offered.is_childrens, BoundFile::of(&*offered.socket)) {
+        file.remove();
     }
+    drop(offered.socket);
     offered.at.to_string()
 }
 
@@ -134,24 +159,36 @@ pub(crate) fn tcp_socket(address: SocketAddr) -> io::Result<Option<OwnedFd>> {
     take(|at| matches!(at, OfferedAddress::Tcp(own) if is_there(own)))
 }
 
-/// A duplicate of the socket at `path`.
+/// A duplicate of the socket at `path`. Another file may be there now.
 pub(crate) fn unix_socket(path: &Path) -> io::Result<Option<OwnedFd>> {
     take(|at| matches!(at, OfferedAddress::Unix(own) if own == path))
 }
 
-fn take(is_it: impl Fn(&OfferedAddress) -> bool) -> io::Result<Option<OwnedFd>> {
-    if !is_adopting() {
-        return Ok(None);
-    }
+/// Duplicates of all sockets that are wanted.
+pub(crate) fn sockets(is_wanted: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Result<Vec<OwnedFd>> {
     let mut offered = offered();
+    let wanted = left(&mut offered).filter(|offered| is_wanted(offered.socket.as_fd()));
+    wanted.map(Offered::duplicate).collect()
+}
+
+fn take(is_it: impl Fn(&OfferedAddress) -> bool) -> io::Result<Option<OwnedFd>> {
+    let mut offered = offered();
+    let mut wanted = left(&mut offered).filter(|offered| is_it(&offered.at));
+    wanted.next().map(Offered::duplicate).transpose()
+}
+
+/// Those that nobody has taken yet: children's for a server that starts, the parent's own for others.
+fn left(offered: &mut [Offered]) -> impl Iterator<Item = &mut Offered> {
     let for_children = fd_registry::is_starting();
-    let mut left = offered
+    offered
         .iter_mut()
-        .filter(|offered| !offered.is_taken && offered.is_childrens == for_children);
-    let Some(found) = left.find(|offered| is_it(&offered.at)) else {
-        return Ok(None);
-    };
-    let copy = found.socket.try_clone()?;
-    found.is_taken = true;
-    Ok(Some(copy))
+        .filter(move |offered| !offered.is_taken && offered.is_childrens == for_children)
+}
+
+impl Offered {
+    fn duplicate(&mut self) -> io::Result<OwnedFd> {
+        let copy = self.socket.try_clone()?;
+        self.is_taken = true;
+        Ok(copy)
+    }
 }

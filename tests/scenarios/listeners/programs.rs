@@ -61,6 +61,7 @@ fn run<L: Listener<Stream: Stream>>(
         .max_spare_servers(children)
         .max_clients(children)
         .timeout(millis(args, "--timeout", 0))
+        .observe(Teller)
         .start()?;
     for place in places(prefork.server_mut()) {
         println!("listening on {place}");
@@ -70,6 +71,19 @@ fn run<L: Listener<Stream: Stream>>(
     }
     println!("{}", prefork.run()?);
     Ok(())
+}
+
+/// Tells of upgrades.
+struct Teller;
+
+impl Observer for Teller {
+    fn event(&mut self, _: &Monitor, event: &Event<'_>) {
+        match event {
+            Event::Upgraded { .. } => println!("upgraded"),
+            Event::UpgradeFailed { .. } => println!("upgrade failed"),
+            _ => {}
+        }
+    }
 }
 
 /// Answers each line with two writes, as `writeln!` does; some with what is asked for.
@@ -111,6 +125,7 @@ mod faulty {
 #[derive(Debug)]
 struct SeqPacket {
     path: PathBuf,
+    file: Option<SocketFile>,
 }
 
 impl Listener for SeqPacket {
@@ -119,6 +134,7 @@ impl Listener for SeqPacket {
     fn open(&mut self, backlog: i32) -> io::Result<Vec<OwnedFd>> {
         let socket = seqpacket_socket()?;
         bind(socket.as_raw_fd(), &UnixAddr::new(&self.path)?)?;
+        self.file = Some(SocketFile::bound(&self.path, &socket)?);
         listen(&socket, Backlog::new(backlog)?)?;
         Ok(vec![socket])
     }
@@ -128,12 +144,22 @@ impl Listener for SeqPacket {
             && getsockname::<UnixAddr>(socket.as_raw_fd()).is_ok()
     }
 
+    fn takes_over(&self, socket: BorrowedFd<'_>) -> bool {
+        let address = getsockname::<UnixAddr>(socket.as_raw_fd());
+        self.fits(socket) && address.is_ok_and(|it| it.path() == Some(&self.path))
+    }
+
+    fn adopt(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.file = SocketFile::of(socket);
+        Ok(())
+    }
+
     fn name(&self, _: BorrowedFd<'_>) -> String {
         self.path.display().to_string()
     }
 
     fn clean_up(&mut self) {
-        std::fs::remove_file(&self.path).unwrap();
+        self.file = None;
     }
 }
 
@@ -182,8 +208,10 @@ pub(super) fn seqpacket_socket() -> nix::Result<OwnedFd> {
 
 /// Answers each packet with one that has the child's pid before it.
 pub(super) fn listeners_seqpacket(args: Args) -> ExitCode {
+    log_warnings();
     let path = args.value("--path").unwrap().into();
-    let server = StreamServer::on(SeqPacket { path }, |mut conn| {
+    let kind = SeqPacket { path, file: None };
+    let server = StreamServer::on(kind, |mut conn| {
         let mut packet = [0; 64];
         loop {
             let length = conn.read(&mut packet)?;

@@ -167,7 +167,7 @@ fn j06_file_outlives_children_and_goes_with_the_server(world: &mut World) {
 
 /// The file is removed only if device and inode are those that were bound.
 ///
-/// Without the comparison in `remove_socket_file` the first server takes the file of the second.
+/// Without the comparison in `unlink_same` the first server takes the file of the second.
 fn j06_file_of_another_server_is_left_alone(world: &mut World) {
     let path = world.tempdir().join("socket");
     let arguments = ["--path", text(&path)];

@@ -7,6 +7,8 @@ pub const SCENARIOS: Scenarios = scenarios![
     metrics_are_exact_through_upgrades,
     a_connection_outlives_the_program_that_has_accepted_it,
     a_unix_socket_keeps_its_file_and_its_clients,
+    the_socket_file_of_another_server_is_left_alone,
+    a_socket_file_at_a_relative_path_is_removed_after_an_upgrade,
     sockets_of_a_service_manager_are_taken_over_again,
     programs_that_children_run_are_adopted,
 ];
@@ -93,10 +95,6 @@ fn a_unix_socket_keeps_its_file_and_its_clients(world: &mut World) {
     world.expect_panics();
     let path = world.tempdir().join("socket");
     let upgraded = Upgraded::new(world, &["--unix", path.to_str().expect("a path")]);
-    let inode = |path: &Path| {
-        use std::os::unix::fs::MetadataExt;
-        fs::metadata(path).map(|file| file.ino()).ok()
-    };
     upgraded.server.expect_children(4);
     let before = inode(&path);
     let served = beside_clients(&upgraded.server.address(), 4, || {
@@ -108,6 +106,56 @@ fn a_unix_socket_keeps_its_file_and_its_clients(world: &mut World) {
     assert!(served > 0);
     upgraded.expect_version(2);
     assert_eq!(inode(&path), before);
+    upgraded.stop();
+    assert!(!path.exists(), "its file is left");
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map(|file| file.ino()).ok()
+}
+
+/// The file of a server is removed, and another server binds at the path: neither an upgrade of the
+/// first one nor its stop touches the second one's file.
+fn the_socket_file_of_another_server_is_left_alone(world: &mut World) {
+    let path = world.tempdir().join("socket");
+    let name = path.to_str().expect("a path").to_owned();
+    let first = Upgraded::new(world, &["--unix", &name]);
+    first.server.expect_children(4);
+    fs::remove_file(&path).expect("removed");
+    let second = world.spawn("listeners_unix", &["--path", &name]);
+    second.expect_children(2);
+    let seconds = inode(&path);
+    assert!(seconds.is_some());
+    for number in 2..=3 {
+        first.upgrade_to(number, Mode::Good);
+        first.expect(&format!("upgraded to {number}"), 1);
+    }
+    first.stop();
+    assert_eq!(inode(&path), seconds, "the file is the second server's");
+    assert_eq!(connect(&second.address()).ask("a line"), "a line");
+    assert_eq!(second.stop(Signal::SIGTERM, SOON).code(), Some(0));
+    assert!(!path.exists(), "its own file is left");
+}
+
+/// The next program is told where the file is, not only how the socket was bound: both programs are in
+/// another directory by then.
+fn a_socket_file_at_a_relative_path_is_removed_after_an_upgrade(world: &mut World) {
+    let directory = world.tempdir();
+    let program = directory.join("server");
+    write_program(&program, 1, Mode::Good);
+    let script = r#"cd "$1" && exec ./server --program upgrading --unix socket --chdir"#;
+    let shell = world.command("/bin/sh").args(&["-c", script, "sh"]);
+    let server = shell.arg(&directory).spawn();
+    let upgraded = Upgraded {
+        server,
+        path: program,
+    };
+    upgraded.server.expect_children(4);
+    let path = directory.join("socket");
+    upgraded.upgrade_to(2, Mode::Good);
+    upgraded.expect("upgraded to 2", 1);
+    assert!(path.exists());
     upgraded.stop();
     assert!(!path.exists(), "its file is left");
 }

@@ -289,7 +289,12 @@ pub(super) fn upgrading(args: Args) -> ExitCode {
         })
         .max_requests(0);
         let builder = sized(PreFork::builder(server).hooks(hooks), version);
-        return ended(run(builder, |_| println!("listening on {path}")));
+        return ended(run(builder, |_| {
+            println!("listening on {path}");
+            if args.has("--chdir") {
+                std::env::set_current_dir("/").expect("another directory");
+            }
+        }));
     }
     let limit = millis(&args, "--upgrade-timeout", 10_000);
     let server = TcpServer::new(move |conn: TcpConn| converse(&conn, &answer));
