@@ -24,12 +24,13 @@ echo_lines() {
 }
 
 # Waits for a connection for a second at the most, and becomes a program that has it. What it was
-# interrupted by is noticed afterwards.
+# interrupted by is noticed afterwards. An alarm that is still set would end it while it exits.
 accept_and_exec='
     $SIG{ALRM} = sub { };
     alarm 1;
-    open LISTENER, "+<&=3" and accept CLIENT, LISTENER or exit;
+    my $accepted = open(LISTENER, "+<&=3") && accept(CLIENT, LISTENER);
     alarm 0;
+    $accepted or exit;
     open STDIN, "<&CLIENT" and open STDOUT, ">&CLIENT" or exit 1;
     close LISTENER;
     exec @ARGV;

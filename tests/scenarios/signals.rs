@@ -193,7 +193,8 @@ fn g09_a_storm_of_stops_ends_no_connection(world: &mut World) {
         }
         held.is_served();
     }
-    assert_eq!(server.children(), [held.pid]);
+    // The other one may have been in its start.
+    assert_eq!(server.expect_children(1), [held.pid]);
     drop(held);
     assert_eq!(server.wait(SOON).code(), Some(0));
     assert_eq!(pids(&server, "shutdown").len(), 1);
