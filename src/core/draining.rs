@@ -123,6 +123,10 @@ impl Drain {
         DrainStep::ForkLast
     }
 
+    pub(crate) fn is_over(self) -> bool {
+        self == Self::Closed
+    }
+
     /// Whether the drain has begun and the listeners are still open.
     pub(crate) fn is_under_way(self) -> bool {
         matches!(self, Self::Draining { .. })

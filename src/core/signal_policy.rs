@@ -169,17 +169,14 @@ pub(crate) fn index(signal: Signal) -> Option<usize> {
     TABLE.iter().position(|row| row.signal == signal)
 }
 
-/// Whether the signal tells a child to stop.
-pub(crate) fn stops_a_child(signal: Signal) -> bool {
-    TABLE
-        .iter()
-        .any(|row| row.signal == signal && row.child.stops())
-}
-
-/// Whether the signal is sent to end a child, whatever way it ends in. SIGHUP, SIGUSR1 and the like
-/// have other meanings.
-pub(crate) fn ends_a_child(signal: Signal) -> bool {
-    stops_a_child(signal) || matches!(signal, Signal::Abort | Signal::Kill)
+/// Whether the signal tells a child to stop, where signals are handled or are not.
+pub(crate) fn stops_a_child(signal: Signal, handled: bool) -> bool {
+    let mut rows = TABLE.iter().filter(|row| row.signal == signal);
+    rows.any(|row| match row.child {
+        InChild::Stop => true,
+        InChild::StopIfHandled => handled,
+        _ => false,
+    })
 }
 
 /// How often each signal has come since the last look, by row of the table.

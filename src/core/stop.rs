@@ -65,6 +65,10 @@ pub(crate) struct Stop {
     bounded_at: Option<Time>,
     /// Whether the children were killed.
     kills: bool,
+    /// Whether a parent before this one has begun it: it may have killed the children, or forked the
+    /// last one.
+    #[cfg(feature = "holder")]
+    goes_on: bool,
 }
 
 impl Stop {
@@ -157,9 +161,13 @@ impl Stop {
         self.kills = true;
     }
 
-    /// Whether all children were killed.
-    pub(crate) fn kills(&self) -> bool {
-        self.kills
+    /// Whether a last child may be forked.
+    pub(crate) fn may_fork_last(&self) -> bool {
+        #[cfg(feature = "holder")]
+        if self.goes_on {
+            return false;
+        }
+        !self.kills
     }
 
     /// What a child that is told at `now` has of `shutdown_timeout`; `None` without a bound.
@@ -178,6 +186,13 @@ impl Stop {
     pub(crate) fn go_on(&mut self, terms: StopTerms) {
         self.is_unbounded = terms.is_unbounded;
         self.was_told = terms.was_told;
+    }
+
+    /// The parent before has begun the stop.
+    #[cfg(feature = "holder")]
+    pub(crate) fn was_begun(&mut self, terms: StopTerms) {
+        self.goes_on = true;
+        self.go_on(terms);
     }
 
     /// What a parent that goes on with this stop needs.

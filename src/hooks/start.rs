@@ -24,7 +24,7 @@ impl<'a> Start<'a> {
     ) -> Self {
         comm.set_max_clients(monitor.max_busy());
         comm.set_reserved(monitor.forks_reserve());
-        comm.set_drain_timeout(monitor.drain_timeout());
+        comm.set_drain_timeout(monitor.drain_time());
         comm.set_limit_jitter(monitor.limit_jitter());
         Self {
             monitor,

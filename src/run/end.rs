@@ -26,6 +26,10 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
         if !monitor.is_shutdown() || monitor.pool.len() > 0 || self.hooks.uses_defaults() {
             return;
         }
+        // A child that was given up may still have the listeners: they are to be closed for it as well.
+        if !self.draining.is_over() {
+            return;
+        }
         let give_up = *self.at_the_latest.get_or_insert(monitor.now() + LAST_WORK);
         // A state that posts itself never runs out of tasks.
         let works = !monitor.queue.is_empty() || self.parent.system.is_printing();
@@ -79,6 +83,8 @@ impl<H: PreForkHooks, S: ChildServer, Y: ChildSide> Loop<H, S, Y> {
             // It fails only at the end of a server, which is not reached here.
             let _ = self.turn(Wait::ForAnything(None));
         }
+        // The last ones may have been given up.
+        self.drain();
         self.hooks.use_defaults(false);
     }
 

@@ -7,7 +7,6 @@ use crate::{
         control::ClientTable,
         event::Event,
         monitor::Monitor,
-        signal_policy,
         slow_hooks::SlowHooks,
         system::System,
         time::Time,
@@ -73,7 +72,7 @@ impl<Y: System> ParentState<Y> {
         };
         // Where it was stuck can be seen only as long as it lives.
         let stuck = (signal == Signal::Kill).then(|| contact.process.stuck());
-        if signal_policy::stops_a_child(signal) {
+        if self.monitor.tells_to_stop(signal) {
             contact
                 .process
                 .tell_to_leave(self.monitor.queued_clients(child));

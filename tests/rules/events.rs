@@ -9,6 +9,7 @@ struct TestFile {
     /// The executable that it belongs to.
     suite: String,
     path: PathBuf,
+    /// Without comments.
     text: String,
 }
 
@@ -30,6 +31,10 @@ fn tests_with_processes() -> Vec<TestFile> {
         let suite = below.iter().next().expect("a suite");
         let suite = suite.to_string_lossy().into_owned();
         let text = fs::read_to_string(&path).expect("it can be read");
+        let code = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        let text = code.collect::<Vec<_>>().join("\n");
         TestFile { suite, path, text }
     };
     let mut files: Vec<_> = collect(&tests, is_rust).into_iter().map(file).collect();

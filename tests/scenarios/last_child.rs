@@ -125,7 +125,7 @@ fn is_served_by_a_last_child(server: &Server, mut client: Client) {
     let forked = pids(server, "forked");
     assert_eq!(forked.last(), Some(&last), "{forked:?}");
     assert!(forked.len() <= 2, "{forked:?}");
-    assert_eq!(server.stderr(), "");
+    assert_eq!(server.complaints(), "");
 }
 
 /// A child that was told to leave for a reload, and serves its last client, is told to serve the queue

@@ -59,6 +59,13 @@ macro_rules! define_signal {
         impl Signal {
             pub(super) const ALL: &[Self] = &[$(Self::$name),*];
 
+            /// What stands for it in a state.
+            const fn code(self) -> u32 {
+                match self {
+                    $(Self::$name => $code,)*
+                }
+            }
+
             /// Its name on the system.
             pub(crate) const fn name(self) -> &'static str {
                 match self {
@@ -76,10 +83,18 @@ pub(crate) struct SignalSet(u32);
 
 impl SignalSet {
     pub(crate) const fn insert(&mut self, signal: Signal) {
-        self.0 |= 1 << signal as u32;
+        self.0 |= 1 << signal.code();
     }
 
     pub(crate) const fn contains(self, signal: Signal) -> bool {
-        self.0 & 1 << signal as u32 != 0
+        self.0 & 1 << signal.code() != 0
+    }
+
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
     }
 }

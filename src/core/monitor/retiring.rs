@@ -8,19 +8,19 @@ impl Monitor {
     /// Sends `signal` to a child. The name of a reaped child is ignored.
     ///
     /// A child that this signal ends has the cause [`Asked`](crate::Cause::Asked), unless it had
-    /// been told to stop before for another reason. So has one that ends in any way after a signal
-    /// that tells it to stop (SIGINT, SIGTERM, SIGQUIT), SIGABRT or SIGKILL.
+    /// been told to stop before for another reason. So has one that ends in any way after SIGINT,
+    /// SIGTERM, SIGABRT or SIGKILL; after SIGQUIT, if the server handles signals and its children are
+    /// no programs.
     ///
     /// The child stays in the pool: see [`stop`](Self::stop) for one that is to leave it.
     pub fn kill(&mut self, id: ChildId, signal: Signal) {
+        let asked = self.tells_to_stop(signal) || matches!(signal, Signal::Abort | Signal::Kill);
         let living = self.pool.get_mut(id).filter(|child| !child.is_reaped());
         if let Some(child) = living {
             child.sent_by_hooks.insert(signal);
-            let asked = signal_policy::ends_a_child(signal);
-            child.flags.set(
-                ChildFlags::ASKED,
-                asked || child.flags.contains(ChildFlags::ASKED),
-            );
+            if asked {
+                child.flags |= ChildFlags::ASKED;
+            }
         }
         self.send(id, signal);
     }
@@ -40,6 +40,13 @@ impl Monitor {
         }
         self.send(id, signal);
         self.retire(id, reason);
+    }
+
+    /// Whether a child of this server leaves at the signal. SIGQUIT means to a program what the program
+    /// makes of it.
+    pub(crate) fn tells_to_stop(&self, signal: Signal) -> bool {
+        let handled = self.attributes.handle_signals && !self.programs;
+        signal_policy::stops_a_child(signal, handled)
     }
 
     /// Queues a signal without marking the child as ended by a hook.

@@ -16,14 +16,24 @@ impl Monitor {
 
     /// Whether a last child may be forked in the shutdown, if clients are queued and no child is left.
     ///
-    /// Not when all were killed or the time of the stop is over, nor while failures delay forks. A
-    /// program that is told to stop in its start serves nobody.
+    /// Not when all were killed or the time of the stop is over, nor while failures delay forks, nor in
+    /// a parent that goes on with the stop of one that was killed. A program that is told to stop in
+    /// its start serves nobody.
     pub(crate) fn may_fork_last(&mut self) -> bool {
         let timeout = self.attributes.shutdown_timeout;
         let time_left = self.stop.time_left(timeout, self.now);
         let has_time = time_left.is_none_or(|left| !left.is_zero());
-        let is_stop = self.shutdown && !self.child && !self.stop.kills();
+        let is_stop = self.shutdown && !self.child && self.stop.may_fork_last();
         is_stop && has_time && !self.programs && self.room(0) > 0 && !self.delays_forks()
+    }
+
+    /// For how long a child that is forked now serves the queue of a stop.
+    pub(crate) fn drain_time(&self) -> Duration {
+        let timeout = self.attributes.drain_timeout;
+        match self.shutdown {
+            true => self.stop.drain_left(timeout, self.now),
+            false => timeout,
+        }
     }
 
     /// What a child that is told to leave now does with the clients that are queued.

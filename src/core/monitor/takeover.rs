@@ -95,7 +95,7 @@ impl Monitor {
     pub(crate) fn go_on(&mut self, stop: StopState, told: &[RetiredBefore]) {
         if let StopState::Begun(terms) = stop {
             // The time of those who were told to stop depends on it.
-            self.stop.go_on(terms);
+            self.stop.was_begun(terms);
         }
         told.iter().for_each(|it| self.retires_still(it));
         match stop {

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::core::{
+    child::SignalSet,
     config::Attribute,
     inbox::{Inbox, restored_end, save_end},
     state::{
@@ -259,6 +260,7 @@ fn saved(child: &Child, contact: &Contact) -> ChildState {
         outlived: process.outlived.as_ref().map(save_end),
         end: end.map(|(end, _)| end),
         stops: process.stops,
+        sent_by_hooks: child.sent_by_hooks.bits(),
     }
 }
 
@@ -279,6 +281,7 @@ pub(crate) fn restored(state: &ChildState) -> Child {
     child.state = state.state.unwrap_or(State::Starting);
     child.epoch = state.epoch;
     child.flags = ChildFlags::from_bits_truncate(state.flags);
+    child.sent_by_hooks = SignalSet::from_bits(state.sent_by_hooks);
     child.last_ack = state.last_ack;
     child.known_timeout = state.known_timeout;
     child.busy_since = state.busy_since;

@@ -212,3 +212,19 @@ fn the_guide_for_operators_has_each_row() {
         assert!(does.starts_with(for_operators(row)), "{name}: {does}");
     }
 }
+
+#[test]
+fn what_tells_a_child_to_stop_follows_from_the_table() {
+    for row in &TABLE {
+        let stops = [true, false].map(|handled| stops_a_child(row.signal, handled));
+        let expected = match row.child {
+            InChild::Stop => [true, true],
+            InChild::StopIfHandled => [true, false],
+            _ => [false, false],
+        };
+        assert_eq!(stops, expected, "{row:?}");
+        assert_eq!(row.child.stops(), stops[0], "{row:?}");
+    }
+    assert!(stops_a_child(Signal::Quit, true) && !stops_a_child(Signal::Quit, false));
+    assert!(!stops_a_child(Signal::Kill, true), "it ends it");
+}

@@ -207,7 +207,7 @@ impl Model {
                 self.die(14);
                 true
             }
-            signal if signal_policy::stops_a_child(signal) => {
+            signal if signal_policy::stops_a_child(signal, true) => {
                 self.told = true;
                 self.is_leaving() && self.acts()
             }

@@ -108,8 +108,8 @@ pub(crate) struct SinceSignals {
 pub(crate) struct ModelLastChild {
     /// How often it was tried to fork one.
     pub(crate) tries: u64,
-    /// When the stop began in which clients were reset though no fork was tried.
-    missed_in: Option<Time>,
+    /// When clients were reset though no fork was tried, after the beginning of the stop.
+    missed: Option<(Time, Time)>,
 }
 
 /// Whether clients can connect.

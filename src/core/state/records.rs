@@ -150,6 +150,8 @@ record! {
         end: Option<EndState>,
         /// The memory in which it is told to stop; `None` if it is told by signals alone.
         stops: Option<u32>,
+        /// The signals that hooks have sent to it: the bit of each signal's code.
+        sent_by_hooks: u32,
     }
 
     /// A client of the control socket.

@@ -75,6 +75,7 @@ pub(crate) fn full() -> Snapshot {
         outlived: Some(EndState::default()),
         end: Some(end),
         stops: Some(23),
+        sent_by_hooks: 1 << 14,
     };
     let starting = ChildState {
         slot: 0,

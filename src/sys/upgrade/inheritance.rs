@@ -20,7 +20,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStringExt,
     },
     path::{Path, PathBuf},
@@ -166,9 +166,21 @@ pub(crate) fn unix_socket(path: &Path) -> io::Result<Option<OwnedFd>> {
 
 /// Duplicates of all sockets that are wanted.
 pub(crate) fn sockets(is_wanted: &dyn Fn(BorrowedFd<'_>) -> bool) -> io::Result<Vec<OwnedFd>> {
+    let copies: io::Result<Vec<_>> = left(&mut offered()).map(Offered::copy).collect();
+    // The list is not locked meanwhile: a kind may open other sockets to find out.
+    let wanted = copies?
+        .into_iter()
+        .filter(|(socket, _)| is_wanted(socket.as_fd()));
+    let wanted: Vec<_> = wanted.collect();
     let mut offered = offered();
-    let wanted = left(&mut offered).filter(|offered| is_wanted(offered.socket.as_fd()));
-    wanted.map(Offered::duplicate).collect()
+    for (_, number) in &wanted {
+        let own = |offered: &&mut Offered| offered.socket.as_raw_fd() == *number;
+        offered.iter_mut().filter(own).for_each(|offered| {
+            log::info!("{} is taken over", offered.at);
+            offered.is_taken = true;
+        });
+    }
+    Ok(wanted.into_iter().map(|(socket, _)| socket).collect())
 }
 
 fn take(is_it: impl Fn(&OfferedAddress) -> bool) -> io::Result<Option<OwnedFd>> {
@@ -186,6 +198,11 @@ fn left(offered: &mut [Offered]) -> impl Iterator<Item = &mut Offered> {
 }
 
 impl Offered {
+    /// A duplicate, and the number by which it is known.
+    fn copy(&mut self) -> io::Result<(OwnedFd, RawFd)> {
+        Ok((self.socket.try_clone()?, self.socket.as_raw_fd()))
+    }
+
     fn duplicate(&mut self) -> io::Result<OwnedFd> {
         let copy = self.socket.try_clone()?;
         self.is_taken = true;

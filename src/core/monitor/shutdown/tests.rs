@@ -80,6 +80,18 @@ fn the_last_child_is_told_to_leave_and_has_the_time_that_is_left() {
     }
 }
 
+/// It serves the queue for what is left of the drain; a child that is forked otherwise has all of it.
+#[test]
+fn the_last_child_serves_the_queue_to_the_end_of_the_drain() {
+    let mut monitor = stopping();
+    for (now, left) in [(1000, 300), (1200, 100), (1300, 0), (9000, 0)] {
+        go_to(&mut monitor, now);
+        assert_eq!(monitor.drain_time(), ms(left), "at {now} ms");
+    }
+    let serving = Monitor::default();
+    assert_eq!(serving.drain_time(), serving.drain_timeout());
+}
+
 /// A stop without a bound gives it none, and SIGTERM gives one to all.
 #[test]
 fn the_last_child_of_a_stop_without_a_bound_has_none_until_there_is_one() {

@@ -51,6 +51,8 @@ fn a_stop_goes_on_where_it_was() {
         last.go_on(begun, &[]);
         assert!(last.queue.has(&PostedState::Shutdown));
         last.begin_shutdown();
+        // The parent before may have forked it, or killed all.
+        assert!(!last.may_fork_last());
         assert_eq!(last.stop.is_unbounded(), is_unbounded);
     }
 }

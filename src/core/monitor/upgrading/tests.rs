@@ -67,6 +67,7 @@ fn monitor() -> (Monitor, [ChildId; 2]) {
     monitor.set_busy(busy);
     monitor.set_not_busy(free);
     monitor.acknowledge(free);
+    monitor.kill(free, Signal::Alarm);
     monitor.retire(busy, Reason::Recycled);
     monitor.report.lost_connections = 3;
     monitor.set_max_clients(77);

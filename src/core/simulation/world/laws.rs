@@ -378,13 +378,13 @@ impl World {
     /// After a gentle stop a queued client is reset, without a child, only if a last one was forked for
     /// it or could not be forked, or the time of the stop was over.
     fn check_who_is_queued_is_served(&self, monitor: &Monitor) {
-        let Some(began) = self.last_child.missed_in else {
+        let Some((began, reset_at)) = self.last_child.missed else {
             return;
         };
         let from = self.signals.bounded_at.unwrap_or(began);
-        let is_over = self.now >= from + monitor.shutdown_timeout();
+        let is_over = reset_at >= from + monitor.shutdown_timeout();
         assert!(
-            is_over && !self.signals.is_unbounded || monitor.backoff.is_closed(monitor.now()),
+            is_over && !self.signals.is_unbounded || monitor.backoff.is_closed(reset_at),
             "clients were reset, and no child was forked for them"
         );
     }
@@ -411,7 +411,7 @@ impl World {
         let no_child = living.peek().is_none();
         let reset = in_time && no_child && self.queued_clients > 0;
         let was_missed = reset && !self.needs_no_last_child();
-        self.last_child.missed_in = was_missed.then_some(since);
+        self.last_child.missed = was_missed.then_some((since, self.now));
         assert!(
             !in_time || no_child || self.queued_clients == 0,
             "{} clients are reset in {:?}",
@@ -456,11 +456,14 @@ impl World {
         );
     }
 
-    /// Checks what holds at the end: no child is left and nothing is due.
+    /// Checks what holds at the end: no child is left, the listeners are closed for all, and nothing
+    /// is due.
     pub(crate) fn check_end(&self, monitor: &Monitor) {
         assert_eq!((monitor.pool.len(), self.kernel.iter().count()), (0, 0));
         assert_eq!(monitor.queue.forks(), 0, "a fork waits in the queue");
         assert_eq!(monitor.deadline(), None, "something is due after the end");
+        // A child that was given up may hold them as well.
+        assert_eq!(self.reachability, Reachability::Closed);
         self.check_who_is_queued_is_served(monitor);
     }
 }
