@@ -161,6 +161,8 @@ impl Link for Rc<ChildWorld> {
         self.orphaned.get()
     }
 
+    fn look_for_parent(&self) {}
+
     fn become_orphan(&self) {
         self.ends_armed.set(self.ends_armed.get() + 1);
     }

@@ -2,8 +2,9 @@
 //! which the pool must come to rest, a shutdown. Makes no process.
 //!
 //! `cargo test simulation` runs a million events. `SIMULATED_EVENTS=1000000000 cargo test --release
-//! simulation` runs a thousand times as many, and `SIMULATED_SEED=n` runs one seed alone. A failure
-//! prints its seed. `SIMULATED_RELOADS` is the number of seeds for the capacity during reloads.
+//! simulation` runs a thousand times as many, `SIMULATED_FROM=n` begins with that seed, and
+//! `SIMULATED_SEED=n` runs one seed alone. A failure prints its seed. `SIMULATED_RELOADS` is the
+//! number of seeds for the capacity during reloads.
 
 mod tally;
 
@@ -433,9 +434,10 @@ fn run(seed: u64) -> SeedTally {
     SeedTally::of(&simulation)
 }
 
-/// Every second seed from the first one on, until they have had so many events.
+/// Every second seed from the first one on, or so much later, until they have had so many events.
 fn run_every_second(first: u64, wanted: u64) -> SeedTally {
     let mut tally = SeedTally::default();
+    let first = first + from_environment("SIMULATED_FROM").unwrap_or(0);
     for seed in (first..).step_by(2) {
         if tally.events >= wanted {
             break;

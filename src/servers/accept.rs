@@ -66,6 +66,7 @@ impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
             in_hand: None,
             clock: None,
             drain: ChildDrain::default(),
+            check_ins: 0,
             shortage: Shortage::default(),
         };
         match reserve {
@@ -74,6 +75,9 @@ impl<L: Listener<Stream: Stream>> Acceptor<'_, L> {
         }
     }
 }
+
+/// After how many connections a child that need not wait looks whether its parent is gone.
+const LOOK_FOR_PARENT_EVERY: u32 = 64;
 
 /// A connection that was accepted.
 struct AcceptedConn {
@@ -94,6 +98,8 @@ struct AcceptLoop<'a, L: Listener> {
     clock: Option<Time>,
     /// Until when the child takes queued connections, once it was told to stop.
     drain: ChildDrain,
+    /// How often it has looked what the parent wants, modulo 2^32.
+    check_ins: u32,
     shortage: Shortage,
 }
 
@@ -123,6 +129,11 @@ impl<L: Listener<Stream: Stream>> AcceptLoop<'_, L> {
     fn check_in(&mut self, say_not_busy: bool) -> Observation {
         if say_not_busy {
             self.say(Comm::not_busy);
+        }
+        self.check_ins = self.check_ins.wrapping_add(1);
+        // Under load no wait may see the parent's end, and no word may be due.
+        if self.check_ins.is_multiple_of(LOOK_FOR_PARENT_EVERY) {
+            self.acceptor.comm.look_for_parent();
         }
         if self.acceptor.comm.shutdown_requested() {
             return self.told_to_stop();

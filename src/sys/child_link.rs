@@ -355,6 +355,14 @@ impl Link for ChildLink {
         self.death_seen.get() || signals::found_orphaned()
     }
 
+    fn look_for_parent(&self) {
+        if !self.death_seen.get()
+            && let Ok([ended]) = poll_any([(self.death.as_fd(), THE_END)], Some(Duration::ZERO))
+        {
+            self.note_death(ended);
+        }
+    }
+
     fn become_orphan(&self) {
         signals::become_orphan();
     }

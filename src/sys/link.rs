@@ -46,6 +46,8 @@ pub(crate) trait Link {
     /// Whether the child was told to reopen its logs. True once for each order.
     fn take_reopen(&self) -> bool;
     fn orphaned(&self) -> bool;
+    /// Looks whether the parent is gone, as each wait does.
+    fn look_for_parent(&self);
     /// Arranges that this process is killed after the grace for orphans, and silences its outputs.
     fn become_orphan(&self);
     fn as_fd(&self) -> BorrowedFd<'_>;

@@ -30,6 +30,7 @@ pub const SCENARIOS: Scenarios = scenarios![
     a_child_that_floods_is_known_to_be_busy,
     a_word_that_is_not_printed_ends_a_line_all_the_same,
     f01_children_that_were_promised_a_look_find_their_parent_gone,
+    f01_a_child_that_is_never_idle_finds_its_parent_gone,
     a01_a_connection_that_only_the_board_tells_of_shows_that_the_start_has_held,
 ];
 
@@ -45,11 +46,12 @@ fn board(args: Args) -> Result<(), Box<dyn Error>> {
         .unwrap();
     let counted = BusyCount::new(path)?.drop_stderr();
     let server = TcpServer::new(answer).max_requests(0);
+    let is_alone = args.has("--alone");
     let mut prefork = PreFork::builder(server)
-        .start_servers(CHILDREN)
+        .start_servers(if is_alone { 1 } else { CHILDREN })
         .min_spare_servers(1)
         .max_spare_servers(CHILDREN)
-        .max_clients(at_first)
+        .max_clients(if is_alone { 1 } else { at_first })
         .hooks(counted)
         .start()?;
     if at_first < CHILDREN {
@@ -230,6 +232,33 @@ fn f01_children_that_were_promised_a_look_find_their_parent_gone(world: &mut Wor
         until("the children to leave", SOON, || {
             world.reap_orphans();
             world.orphans().is_empty().then_some(())
+        });
+    });
+    assert!(port_is_free(&address));
+}
+
+/// A child that always finds another connection says no word for long, and waits for nothing.
+///
+/// Without the look at each 64th connection it serves on.
+fn f01_a_child_that_is_never_idle_finds_its_parent_gone(world: &mut World) {
+    world.expect_orphans();
+    let counted = world.tempdir().join("busy");
+    let server = world.program("board").args(&["--alone", "--busy"]);
+    let server = server.arg(&counted).spawn();
+    let address = server.address();
+    server.expect_children(1);
+    connect(&address).ask("untie");
+    // So many that some are always queued.
+    under_load(&address, || {
+        under_load(&address, || {
+            under_load(&address, || {
+                pause(Duration::from_millis(100));
+                server.kill9();
+                until("the child to leave", SOON, || {
+                    world.reap_orphans();
+                    world.orphans().is_empty().then_some(())
+                });
+            });
         });
     });
     assert!(port_is_free(&address));

@@ -78,6 +78,11 @@ impl Comm {
         self.shared.leaving.is_orphan.get()
     }
 
+    /// Looks whether the parent is gone, for a child that does not wait.
+    pub(crate) fn look_for_parent(&self) {
+        self.shared.link.look_for_parent();
+    }
+
     /// Runs `close` as soon as the child finds that the parent is gone.
     ///
     /// That may be during a connection.
