@@ -18,13 +18,14 @@ mod tests;
 
 #[cfg(feature = "holder")]
 pub(crate) use self::codes::Coded;
+#[cfg(any(target_os = "linux", test))]
+pub(crate) use self::records::SocketFileState;
 pub(crate) use self::{
     encoding::EncodedList,
     frame::BadState,
     records::{
         BeforeReload, BoardState, ChildState, ClientState, Descriptor, EndState, FdRole, Ledger,
-        Orders, PipeState, PoolState, Program, RetirementState, SeenState, SocketFileState,
-        UsageState,
+        Orders, PipeState, PoolState, Program, RetirementState, SeenState, UsageState,
     },
 };
 
