@@ -144,6 +144,13 @@ fn a09_a_deaf_child_is_killed_after_shutdown_timeout(world: &mut World) {
     );
     server.address();
     let children = expect_up(&server, 2);
+    for &pid in &children {
+        // Right before its first wait a child looks whether it was told, deaf or not.
+        expect_entry(&server, "ready", pid);
+        until("the child to wait", SOON, || {
+            (processes::state(pid) == Some('S')).then_some(())
+        });
+    }
     server.signal(Signal::SIGTERM);
     let shutdown = expect_entry(&server, "shutdown", 0);
     assert_eq!(server.wait(SOON).code(), Some(0));
