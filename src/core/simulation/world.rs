@@ -74,6 +74,8 @@ struct ModelParent {
     /// How often it has not run, and for how long in all.
     pauses: u32,
     paused: Duration,
+    /// In the shutdown it has had a child that nothing ends.
+    waited_for_immortal: bool,
     /// SIGCHLD is pending, so another is merged with it.
     death_pending: bool,
     /// Until when SIGCHLD is lost, as when the program blocks it.

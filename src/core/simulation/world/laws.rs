@@ -332,7 +332,7 @@ impl World {
 
     /// In the shutdown no child lives longer than `shutdown_timeout` or a second SIGINT allows; and
     /// a child that SIGKILL does not end is waited for as long as documented.
-    fn check_end_is_near(&self, monitor: &Monitor, shutdown: Option<ShutdownBegan>) {
+    fn check_end_is_near(&mut self, monitor: &Monitor, shutdown: Option<ShutdownBegan>) {
         let Some(began) = shutdown else {
             return;
         };
@@ -348,8 +348,13 @@ impl World {
         } else {
             Duration::ZERO
         };
-        let immortal = monitor.children().any(|child| self.is_immortal(child.id()));
-        let hangs = if immortal { AFTER_KILL } else { Duration::ZERO };
+        // When it has been given up, the listeners are still to be closed.
+        self.parent.waited_for_immortal |=
+            monitor.children().any(|child| self.is_immortal(child.id()));
+        let hangs = match self.parent.waited_for_immortal {
+            true => AFTER_KILL,
+            false => Duration::ZERO,
+        };
         let read = match self.stacks.are_collected {
             true => READ_WITHIN,
             false => Duration::ZERO,
