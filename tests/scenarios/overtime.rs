@@ -309,17 +309,11 @@ fn a_child_that_the_hook_leaves_alone_is_reported_again(world: &mut World) {
 ///
 /// Without `Overtime` in `Retirement::overrides`: it is told and never killed.
 fn a_culled_child_that_is_stuck_is_ended(world: &mut World) {
-    let flags = [
-        "--start",
-        "3",
-        "--max-spare",
-        "2",
-        "--cull-after",
-        "200",
-        "--deaf",
-    ];
+    // Where another could be forked, that might serve the third client.
+    let size = ["--start", "3", "--max-spare", "2", "--max-clients", "3"];
     let times = ["--busy-timeout", "1000", "--kill-timeout", "4000"];
-    let server = world.spawn("serve", &[&flags[..], &times].concat());
+    let flags = [&size[..], &times, &["--cull-after", "200", "--deaf"]].concat();
+    let server = world.spawn("serve", &flags);
     let address = server.address();
     // It has blocked SIGINT, so it notices that it was told when it is woken for a client.
     let culled = until("a child to be culled", SOON, || {
