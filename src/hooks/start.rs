@@ -83,7 +83,10 @@ impl<'a> Start<'a> {
             // fail.
             self.comm.ack()?;
         }
-        self.server.resume_accept(self.comm)
+        self.server.resume_accept(self.comm)?;
+        // A server that has said BUSY may leave in order without a NOT_BUSY.
+        self.comm.end_connection();
+        Ok(())
     }
 }
 
